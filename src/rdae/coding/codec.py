@@ -1,0 +1,387 @@
+"""Codec: images to bytes and back with one model."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from rdae.coding import tiles
+from rdae.coding.container import MAX_PIXELS, Chunk, Colour, Contents, Header, Tag, parse, parse_header, serialise
+from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
+from rdae.coding.model import Model, load_model, shipped_models
+from rdae.coding.pyramid import PyramidCoder
+from rdae.errors import FormatError, ImageError, ModelError, TargetError
+
+__all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "compress", "decompress", "load"]
+
+DEFAULT_QUALITY = 50.0
+METADATA = ((Tag.ICC, "icc"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp"))
+
+Source = Image.Image | np.ndarray | str | os.PathLike | bytes
+
+
+class Compressed(NamedTuple):
+    """A compressed image and what is known of it without decoding."""
+
+    data: bytes
+    quality: float
+    notes: list[str]
+
+
+class Codec:
+    """Compresses and decompresses images with one model. Safe to share between threads.
+
+    Args:
+        model: see `rdae.coding.model.load_model`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._coder = PyramidCoder(model.tables, model.run, float(model.card["distortion_weight"]))
+        self._unit = 2 ** (model.tables.levels + 1)
+        self._tile = int(model.card["tile"])
+        self._encoder_halo, self._decoder_halo = (int(halo) for halo in model.card["halo"])
+
+    def compress(
+        self,
+        image: Source,
+        quality: float | None = None,
+        *,
+        bpp: float | None = None,
+        psnr: float | None = None,
+        size: int | None = None,
+    ) -> bytes:
+        """Bytes of an image. At most one of quality and the three targets may be given.
+
+        Args:
+            image: a Pillow image, an array (`(H, W)`, `(H, W, 3)`, `(H, W, 4)`; uint8 or uint16), a path, or the
+                bytes of an image file.
+            quality: 0 to 100, in steps of a half; 50 if nothing is given.
+            bpp: the largest number of bits per pixel; the best quality that keeps to it is taken.
+            psnr: the smallest PSNR in dB over all colour channels; the lowest quality that reaches it is taken.
+            size: the largest number of bytes; the best quality that keeps to it is taken.
+
+        Raises:
+            ImageError: the image cannot be read.
+            TargetError: two wishes, a wish out of range, or a target that no quality reaches.
+        """
+        return self.compress_picture(as_picture(image), quality, bpp=bpp, psnr=psnr, size=size).data
+
+    def compress_picture(
+        self,
+        picture: Picture,
+        quality: float | None = None,
+        *,
+        bpp: float | None = None,
+        psnr: float | None = None,
+        size: int | None = None,
+    ) -> Compressed:
+        """Like `compress`, for a picture already read; also says the quality that was found."""
+        wishes = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
+        given = [name for name, value in wishes.items() if value is not None]
+        if len(given) > 1:
+            raise TargetError(f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size.")
+        pixels = picture.size[0] * picture.size[1]
+        if bpp is not None:
+            size = int(bpp * pixels / 8)
+        extra = self._chunks(picture)
+        if size is not None:
+            level, data = self._largest(picture, extra, size)
+        elif psnr is not None:
+            level, data = self._reaching(picture, extra, psnr)
+        else:
+            level = self.level(DEFAULT_QUALITY if quality is None else quality)
+            data = self._encode(picture, level, extra)[0]
+        return Compressed(data, self.quality(level), picture.notes)
+
+    def level(self, quality: float) -> int:
+        """Nearest quality level, a row of the model's tables.
+
+        Raises:
+            TargetError: quality is not between 0 and 100.
+        """
+        if not 0 <= quality <= 100:
+            raise TargetError(f"Quality {quality} is out of range. Use a number from 0 (smallest) to 100 (best).")
+        return int(quality / 100 * (len(self.model.lam) - 1) + 0.5)
+
+    def quality(self, level: int) -> float:
+        """Quality of a level."""
+        return 100 * level / (len(self.model.lam) - 1)
+
+    def decompress(self, data: bytes, *, name: str = "data", max_pixels: int | None = MAX_PIXELS) -> Picture:
+        """The picture in the bytes of a file.
+
+        Args:
+            data: the whole file.
+            name: for messages.
+            max_pixels: refuse larger images before memory is taken; None for no limit.
+
+        Raises:
+            FormatError: damaged, cut short or not ours.
+            ModelError: the file was made with another model.
+            LimitError: larger than `max_pixels`.
+        """
+        contents = parse(data, name, max_pixels)
+        header = contents.header
+        if header.model != self.model.identity:
+            raise ModelError(
+                f"{name} was made with model {header.model.hex()}; this is {self.model.name} "
+                f"({self.model.identity.hex()}). Pass the codec file it was made with (--model)."
+            )
+        if header.level >= len(self.model.lam):
+            raise FormatError(f"{name}: quality level {header.level} does not exist. The file is damaged.")
+        symbols = self._decode_symbols(contents, name)
+        pixels = self._synthesise(symbols, header.level, (header.height, header.width), header.grey, header.deep)
+        picture = Picture(pixels, _alpha(contents, name))
+        for tag, attribute in METADATA:
+            setattr(picture, attribute, contents.find(tag))
+        return picture
+
+    def _encode(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, list[np.ndarray]]:
+        height, width = picture.size
+        header = Header(picture.colour, level, width, height, self.model.identity)
+        contents = Contents(header, chunks=list(extra))
+        store = self._storage(height, width)
+        for tile in tiles.tiles(height, width, self._tile):
+            stream, symbols = self._coder.encode(self._latents(picture, tile, level), level, (tile.height, tile.width))
+            contents.tiles.append(struct.pack("<I", _checksum(symbols)) + stream)
+            self._put(store, tile, symbols)
+        if picture.deep:  # for measurement data a bound that holds for this very image is worth its decoding
+            shown = self._synthesise(store, level, picture.size, header.grey, deep=True)
+            worst = int(np.abs(shown.astype(np.int32) - picture.pixels).max())
+            contents.chunks.append(Chunk(Tag.ERROR, struct.pack("<H", worst)))
+        return serialise(contents), store
+
+    def _latents(self, picture: Picture, tile: tiles.Box, level: int) -> list[np.ndarray]:
+        height, width = picture.size
+        outer = tiles.window(tile, self._encoder_halo, height, width, self._unit)
+        pixels = tiles.pixels_of(picture.pixels, outer)
+        if pixels.shape[2] == 1:
+            pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        y = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
+        y *= np.float32(1 / (65535 if picture.deep else 255))
+        lam = self.model.lam[level : level + 1].astype(np.float32)
+        latents = self.model.run("analysis", {"y": y, "lam": lam})
+        inner = self._padded(tile)
+        return [x[0][(slice(None), *inner.cut(outer, unit))] for x, unit in zip(latents, self._units(), strict=True)]
+
+    def _decode_symbols(self, contents: Contents, name: str) -> list[np.ndarray]:
+        header = contents.header
+        boxes = tiles.tiles(header.height, header.width, self._tile)
+        if len(boxes) != len(contents.tiles):
+            raise FormatError(
+                f"{name} should hold {len(boxes)} tiles but holds {len(contents.tiles)}. "
+                "The file is cut short or damaged: copy it again."
+            )
+        store = self._storage(header.height, header.width)
+        for tile, payload in zip(boxes, contents.tiles, strict=True):
+            if len(payload) < 5:
+                raise FormatError(f"{name}: a tile has only {len(payload)} bytes. The file is damaged: copy it again.")
+            padded = self._padded(tile)
+            symbols = self._coder.decode(
+                payload[4:], header.level, (padded.height, padded.width), (tile.height, tile.width)
+            )
+            if _checksum(symbols) != struct.unpack("<I", payload[:4])[0]:
+                raise FormatError(
+                    f"{name}: decoded symbols do not match their checksum. The file is damaged, or this machine "
+                    "computes the entropy model wrongly: please report it with the output of `rdae --version`."
+                )
+            self._put(store, tile, symbols)
+        return store
+
+    def _synthesise(
+        self, symbols: list[np.ndarray], level: int, size: tuple[int, int], grey: bool, deep: bool
+    ) -> np.ndarray:
+        height, width = size
+        out = np.empty((height, width, 1 if grey else 3), dtype=np.uint16 if deep else np.uint8)
+        lam = self.model.lam[level : level + 1].astype(np.float32)
+        names = ["low", *(f"detail{level}" for level in range(self.model.tables.levels, 0, -1))]
+        for tile in tiles.tiles(height, width, self._tile):
+            outer = tiles.window(tile, self._decoder_halo, height, width, self._unit)
+            whole = tiles.Box(0, 0, tiles.padded(height, self._unit), tiles.padded(width, self._unit))
+            inputs: dict[str, Any] = {"lam": lam}
+            for name, x, unit in zip(names, symbols, self._units(), strict=True):
+                inputs[name] = x[(slice(None), *outer.cut(whole, unit))][None].astype(np.float32)
+            (y,) = self.model.run("synthesis", inputs)
+            y = y[0][(slice(None), *tile.cut(outer, 1))]
+            if grey:
+                y = y.mean(0, keepdims=True)
+            y = y * np.float32(65535 if deep else 255)
+            y += np.float32(0.5)
+            out[tile.top : tile.bottom, tile.left : tile.right] = y.transpose(1, 2, 0)
+        return out
+
+    def _largest(self, picture: Picture, extra: list[Chunk], size: int) -> tuple[int, bytes]:
+        smallest = self._encode(picture, 0, extra)[0]
+        if len(smallest) > size:
+            raise TargetError(
+                f"This image needs at least {len(smallest)} bytes (quality 0), more than the {size} asked for. "
+                "Make the image smaller, or drop its metadata."
+            )
+        return self._bisect(lambda level: self._encode(picture, level, extra)[0], lambda d: len(d) > size, smallest)
+
+    def _bisect(
+        self, attempt: Callable[[int], bytes], too_large: Callable[[bytes], bool], start: bytes
+    ) -> tuple[int, bytes]:
+        low, high, best = 0, len(self.model.lam), start
+        while high - low > 1:
+            middle = (low + high) // 2
+            data = attempt(middle)
+            if too_large(data):
+                high = middle
+            else:
+                low, best = middle, data
+        return low, best
+
+    def _reaching(self, picture: Picture, extra: list[Chunk], psnr: float) -> tuple[int, bytes]:
+        low, high = -1, len(self.model.lam) - 1
+        data, reached = self._attempt(picture, high, extra)
+        if reached < psnr:
+            raise TargetError(f"The best quality reaches {reached:.2f} dB on this image, less than {psnr} dB.")
+        while high - low > 1:
+            middle = (low + high) // 2
+            attempt, reached = self._attempt(picture, middle, extra)
+            if reached < psnr:
+                low = middle
+            else:
+                high, data = middle, attempt
+        return high, data
+
+    def _attempt(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, float]:
+        data, symbols = self._encode(picture, level, extra)
+        shown = self._synthesise(symbols, level, picture.size, picture.pixels.shape[2] == 1, picture.deep)
+        error = np.square(shown.astype(np.float64) - picture.pixels).mean()
+        peak = 65535 if picture.deep else 255
+        return data, float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
+
+    def _chunks(self, picture: Picture) -> list[Chunk]:
+        chunks = [
+            Chunk(tag, value) for tag, attribute in METADATA if (value := getattr(picture, attribute)) is not None
+        ]
+        if picture.alpha is not None:
+            buffer = io.BytesIO()
+            Image.fromarray(picture.alpha).save(buffer, "PNG", optimize=True)
+            chunks.append(Chunk(Tag.ALPHA, buffer.getvalue()))
+        return chunks
+
+    def _units(self) -> list[int]:
+        """Pixels per sample of the low band, and per folded sample of each level, coarse to fine."""
+        levels = self.model.tables.levels
+        return [2**levels, *(2 ** (level + 1) for level in range(levels, 0, -1))]
+
+    def _padded(self, tile: tiles.Box) -> tiles.Box:
+        return tiles.Box(
+            tile.top, tile.left, tiles.padded(tile.bottom, self._unit), tiles.padded(tile.right, self._unit)
+        )
+
+    def _storage(self, height: int, width: int) -> list[np.ndarray]:
+        shapes = self._coder.shapes(tiles.padded(height, self._unit), tiles.padded(width, self._unit))
+        return [np.zeros(shape, dtype=np.int16) for shape in shapes]
+
+    def _put(self, store: list[np.ndarray], tile: tiles.Box, symbols: list[np.ndarray]) -> None:
+        whole = tiles.Box(0, 0, 0, 0)
+        for x, own, unit in zip(store, symbols, self._units(), strict=True):
+            x[(slice(None), *self._padded(tile).cut(whole, unit))] = own
+
+
+def _checksum(symbols: list[np.ndarray]) -> int:
+    value = 0
+    for x in symbols:
+        value = zlib.crc32(np.ascontiguousarray(x, dtype="<i2"), value)
+    return value
+
+
+def _alpha(contents: Contents, name: str) -> np.ndarray | None:
+    header, data = contents.header, contents.find(Tag.ALPHA)
+    if not header.alpha:
+        return None
+    if data is None:
+        raise FormatError(f"{name} should hold an alpha channel but does not. The file is damaged: copy it again.")
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.size != (header.width, header.height):
+                raise FormatError(f"{name}: the alpha channel is {image.size}, not the size of the image.")
+            return np.asarray(image).astype(np.uint16 if header.deep else np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{name}: the alpha channel cannot be decoded ({error}). The file is damaged.") from error
+
+
+def as_picture(image: Source) -> Picture:
+    """A picture from anything that `Codec.compress` takes.
+
+    Raises:
+        ImageError: not an image.
+    """
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    if isinstance(image, np.ndarray):
+        return from_array(image)
+    if isinstance(image, (str, os.PathLike, bytes)):
+        return read_picture(image)
+    raise ImageError(f"Cannot compress a {type(image).__name__}. Pass a Pillow image, a NumPy array, a path or bytes.")
+
+
+@lru_cache(maxsize=8)
+def load(model: str | Path = "photo", *, threads: int = 0) -> Codec:
+    """A codec by the name of a shipped model or the path of a codec file.
+
+    Args:
+        model: "photo", or a path.
+        threads: of the networks; 0 takes all cores.
+    """
+    return Codec(load_model(model, threads=threads))
+
+
+def compress(image: Source, quality: float | None = None, *, model: str | Path = "photo", **target: Any) -> bytes:
+    """Bytes of an image: `Codec.compress` with a shipped model or a codec file."""
+    return load(model).compress(image, quality, **target)
+
+
+@lru_cache(maxsize=16)
+def _identity(path: Path) -> bytes:
+    return load_model(path).identity
+
+
+def codec_for(data: bytes, model: str | Path | None = None, *, name: str = "data", threads: int = 0) -> Codec:
+    """The codec that a file needs: the given model, or the shipped one that the file names.
+
+    Raises:
+        ModelError: no shipped model is the one the file names.
+    """
+    if model is not None:
+        return load(model, threads=threads)
+    wanted = parse_header(data, name).model
+    for path in shipped_models().values():
+        if _identity(path) == wanted:
+            return load(path.stem, threads=threads)
+    raise ModelError(
+        f"{name} was made with model {wanted.hex()}, which is not shipped with this version of rdae. "
+        "Pass the codec file it was made with (model=..., --model)."
+    )
+
+
+def decompress(
+    data: bytes, *, model: str | Path | None = None, as_array: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> Image.Image | np.ndarray:
+    """The image in the bytes of a file.
+
+    Args:
+        data: the whole file.
+        model: of the file, where it is not a shipped one.
+        as_array: return an array, `(H, W)`, `(H, W, 3)` or with alpha `(H, W, 2)`, `(H, W, 4)`, uint8 or uint16;
+            otherwise a Pillow image.
+        max_pixels: refuse larger images before memory is taken; None for no limit.
+    """
+    picture = codec_for(data, model).decompress(data, max_pixels=max_pixels)
+    return to_array(picture) if as_array else to_pil(picture)

@@ -1,0 +1,189 @@
+"""The codec file: a trained rounding model packed for coding. One safetensors file holds
+
+- `card`: JSON as UTF-8 bytes (name, version of the layout, levels, tile, halos, training data and terms),
+- `graph.NAME`: ONNX graphs, as bytes; each weight occurs once,
+- `lam`: float64, the weight of distortion at each quality level,
+- the integer tables of the entropy coder.
+
+It contains no code and no pickle. The model's identity is the first 8 bytes of the SHA-256 of the whole file; compressed
+files carry it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from rdae.coding.pyramid import PyramidTables
+from rdae.coding.tables import Tables
+from rdae.errors import ModelError, TableError
+
+__all__ = ["CODEC_SUFFIX", "CODEC_VERSION", "Model", "load_model", "pack_model", "shipped_models"]
+
+CODEC_VERSION = 1
+CODEC_SUFFIX = ".codec"
+SHIPPED = Path(__file__).parent / "models"
+FILE_MAX = 1 << 28  # a codec file larger than 256 MiB is refused before it is read
+
+
+class Model:
+    """A codec file in memory.
+
+    Args:
+        arrays: what the file holds.
+        identity: 8 bytes that name the model in compressed files.
+        threads: of ONNX Runtime; 0 takes all cores.
+        optimize: False switches graph optimisations off (results of the exact graphs do not change).
+    """
+
+    def __init__(
+        self, arrays: dict[str, np.ndarray], identity: bytes, *, threads: int = 0, optimize: bool = True
+    ) -> None:
+        self._arrays = arrays
+        self.identity = identity
+        self.card: dict[str, Any] = _card(arrays)
+        self.threads, self._optimize = threads, optimize
+        self._sessions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as in `rdae models`."""
+        return str(self.card["name"])
+
+    @property
+    def lam(self) -> np.ndarray:
+        """Weight of distortion of each quality level; rises."""
+        return self._arrays["lam"]
+
+    @cached_property
+    def tables(self) -> PyramidTables:
+        """Integer tables of the entropy coder."""
+        a = self._arrays
+        try:
+            levels = int(self.card["levels"])
+            tables = PyramidTables(
+                details=Tables(a["details.reach"], a["details.counts"]),
+                low=Tables(a["low.reach"], a["low.counts"]),
+                low_number=a["low.number"].astype(np.int64),
+                corner_number=a["low.corner"].astype(np.int64),
+                biases=[a[f"bias.{level}"] for level in range(1, levels + 1)],
+                levels=levels,
+            )
+        except (KeyError, TableError) as error:
+            raise ModelError(f"A codec file lacks its tables ({error}). It is damaged: fetch it again.") from error
+        numbers = np.concatenate([tables.low_number.ravel(), tables.corner_number])
+        if numbers.min() < 0 or numbers.max() >= len(tables.low):
+            raise ModelError("A codec file names tables that it does not hold. It is damaged: fetch it again.")
+        return tables
+
+    def run(self, graph: str, inputs: dict[str, Any]) -> list[Any]:
+        """Outputs of a graph for float32 arrays; large ones may be kept in the runtime's own form between calls.
+
+        Raises:
+            ModelError: the file has no such graph, or the runtime refuses it.
+        """
+        session = self._session(graph)
+        try:
+            return session.run(None, inputs)
+        except Exception as error:  # the runtime raises classes of its own, all meaning that graph and inputs disagree
+            raise ModelError(f"The graph {graph!r} of model {self.name!r} failed: {error}") from error
+
+    def _session(self, graph: str) -> Any:
+        with self._lock:
+            if graph not in self._sessions:
+                self._sessions[graph] = self._open(graph)
+            return self._sessions[graph]
+
+    def _open(self, graph: str) -> Any:
+        import onnxruntime as ort  # a tenth of a second that `info` and `--help` need not pay
+
+        if f"graph.{graph}" not in self._arrays:
+            raise ModelError(f"Model {self.name!r} has no graph {graph!r}. The codec file is damaged: fetch it again.")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # each session has threads of its own: idle ones must not spin while another session works
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not self._optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return ort.InferenceSession(
+                self._arrays[f"graph.{graph}"].tobytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
+
+
+def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    try:
+        card = json.loads(arrays["card"].tobytes().decode("utf-8"))
+        version = card["version"]
+        card["name"], card["levels"], card["tile"], card["halo"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"This is not a codec file ({error!r} in its card). Pass one that `rdae train` wrote.") from error
+    if version != CODEC_VERSION:
+        raise ModelError(
+            f"This codec file has layout version {version}, this package reads version {CODEC_VERSION}. "
+            "Install the version of rdae that matches the file."
+        )
+    return card
+
+
+def pack_model(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """The bytes of a codec file; the same parts give the same bytes."""
+    text = json.dumps({**card, "version": CODEC_VERSION}, sort_keys=True).encode("utf-8")
+    return save_arrays({**arrays, "card": np.frombuffer(text, dtype=np.uint8)})
+
+
+def unpack_model(data: bytes, **options: Any) -> Model:
+    """A model from the bytes of a codec file; keyword arguments as for `Model`.
+
+    Raises:
+        ModelError: the bytes are no codec file of this version.
+    """
+    try:
+        arrays = load_arrays(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"This is not a codec file ({error}). Pass one that `rdae train` wrote.") from error
+    return Model(arrays, hashlib.sha256(data).digest()[:8], **options)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Names and paths of the codec files inside the package."""
+    return {path.stem: path for path in sorted(SHIPPED.glob(f"*{CODEC_SUFFIX}"))}
+
+
+def load_model(name: str | Path, **options: Any) -> Model:
+    """A model by the name of a shipped one, or by the path of a codec file.
+
+    Args:
+        name: "photo", or a path.
+        options: as for `Model`.
+
+    Raises:
+        ModelError: no such model or file, or the file is no codec file.
+    """
+    shipped = shipped_models()
+    path = shipped.get(str(name), Path(name))
+    try:
+        size = path.stat().st_size
+        if size > FILE_MAX:
+            raise ModelError(f"{path} has {size} bytes; codec files have at most {FILE_MAX}. Is it a codec file?")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"There is no model {str(name)!r}: neither shipped ({', '.join(shipped) or 'none'}) nor a readable file. "
+            "`rdae models` lists the shipped ones."
+        ) from error
+    return unpack_model(data, **options)

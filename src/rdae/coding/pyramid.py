@@ -1,0 +1,303 @@
+"""The order in which a wavelet pyramid is coded, and the coding of one tile.
+
+`priors/pyramid.py` trains what this file runs; both read the layout from here. A level's symbols are kept folded:
+`(36, H, W)` int16, channel `4 * band + 2 * a1 + a2` holding phase `(a1, a2)` of every 2 x 2 block of the sub-band
+grid. docs/format.md describes the same in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
+from rdae.coding.tables import Tables
+
+__all__ = [
+    "COLOURS", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder", "PyramidTables",
+    "groups_of_level", "interpolations", "network_of_level",
+]  # fmt: skip
+
+COLOURS = 3
+BANDS = 9  # three orientations of each colour
+SKEWS = 5  # magnitudes of skew: tables are numbered SKEWS * index + |skew|, a negative skew mirrors the symbol
+DIAGONAL, OFF_DIAGONAL = (0, 3), (1, 2)  # phases 2 * a1 + a2: the two halves of a checkerboard
+SPREAD_THRESHOLDS = (1, 3, 7, 15, 31, 63, 127)  # bucket b holds spreads from 2**b - 1
+LOW_DEPTHS = 5
+MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
+RDO_CLIP = 64  # larger symbols are rounded to the nearest
+SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
+
+Run = Callable[[str, dict[str, np.ndarray]], list[np.ndarray]]
+
+
+def network_of_level(level: int) -> int:
+    """Levels 1 and 2 have networks of their own, 3 and coarser share one."""
+    return min(level, 3)
+
+
+@lru_cache
+def groups_of_level(level: int) -> tuple[tuple[int, ...], ...]:
+    """Channels of the folded level, in coding order, one tuple a pass.
+
+    Luma on the diagonal phases, luma on the others, then the opponent colours likewise; level 1 codes its colours in
+    one pass, for there is little left to learn from their other half.
+    """
+
+    def channels(bands: range, phases: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(4 * band + phase for band in bands for phase in phases)
+
+    luma, colours = range(3), range(3, BANDS)
+    first = (channels(luma, DIAGONAL), channels(luma, OFF_DIAGONAL))
+    if level == 1:
+        return (*first, channels(colours, (0, 1, 2, 3)))
+    return (*first, channels(colours, DIAGONAL), channels(colours, OFF_DIAGONAL))
+
+
+class Interpolation(NamedTuple):
+    """Samples of the low band that are predicted together, and the four neighbours of each."""
+
+    depth: int  # 0 is the finest
+    kind: int  # 0: diagonal neighbours, 1: above, below, left and right
+    rows: np.ndarray  # (n, 1)
+    columns: np.ndarray  # (1, m)
+    neighbours: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+@lru_cache(maxsize=64)
+def interpolations(height: int, width: int) -> tuple[Interpolation, ...]:
+    """How the low band of `height x width` is coded after its corner sample: coarse to fine.
+
+    At stride s the samples on multiples of 2s are known. First come those at odd multiples of s in both directions,
+    then those in one direction. A neighbour beyond the border is replaced by its mirror image; where a narrow grid has no
+    neighbour above or below (left or right) at all, those of the other direction count twice.
+    """
+    result: list[Interpolation] = []
+    stride, depth = 1, 0
+    while stride < max(height, width):
+        here = []
+        for kind, top, left in ((0, stride, stride), (1, 0, stride), (1, stride, 0)):
+            rows = np.arange(top, height, 2 * stride)
+            columns = np.arange(left, width, 2 * stride)
+            if rows.size and columns.size:
+                offsets = _offsets(kind, stride, height, width)
+                near = tuple((_mirror(rows, down, height)[:, None], _mirror(columns, right, width)[None, :])
+                             for down, right in offsets)  # fmt: skip
+                here.append(Interpolation(depth, kind, rows[:, None], columns[None, :], near))
+        result[:0] = here
+        stride, depth = 2 * stride, depth + 1
+    return tuple(result)
+
+
+def _offsets(kind: int, s: int, height: int, width: int) -> tuple[tuple[int, int], ...]:
+    if kind == 0:
+        return (-s, -s), (-s, s), (s, -s), (s, s)
+    above_below = ((-s, 0), (s, 0))
+    left_right = ((0, -s), (0, s))
+    if height <= s:  # there is no other row yet
+        return left_right + left_right
+    if width <= s:
+        return above_below + above_below
+    return above_below + left_right
+
+
+def _mirror(index: np.ndarray, offset: int, size: int) -> np.ndarray:
+    moved = index + offset
+    return np.where((moved < 0) | (moved >= size), index - offset, moved)
+
+
+class PyramidTables(NamedTuple):
+    """The integers of a pyramid codec."""
+
+    details: Tables  # number SKEWS * index + |skew|
+    low: Tables
+    low_number: np.ndarray  # (LOW_DEPTHS, 2, COLOURS, buckets) number of a low table
+    corner_number: np.ndarray  # (COLOURS,)
+    biases: list[np.ndarray]  # per level 1, 2, ...: (qualities, channels) integers
+    levels: int
+
+
+class PyramidCoder:
+    """Codes the latents of one tile.
+
+    Args:
+        tables: integer tables of the model.
+        run: `(graph name, inputs) -> outputs`, exact networks.
+        distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
+    """
+
+    def __init__(self, tables: PyramidTables, run: Run, distortion_weight: float) -> None:
+        self.tables, self._run = tables, run
+        self._weight = distortion_weight
+        self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
+        self._nats: np.ndarray | None = None
+
+    def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """Shapes of the symbols of a tile of `height x width` pixels (multiples of `2**(levels + 1)`)."""
+        levels = self.tables.levels
+        details = [(4 * BANDS, height >> level + 1, width >> level + 1) for level in range(levels, 0, -1)]
+        return [(COLOURS, height >> levels, width >> levels), *details]
+
+    def encode(self, latents: list[np.ndarray], quality: int, visible: tuple[int, int]) -> tuple[bytes, list]:
+        """Rounds and codes the latents of a tile.
+
+        Args:
+            latents: float32, shapes as `shapes` says, in units of the step.
+            quality: quality level, a row of the tables of biases.
+            visible: height and width of the tile before padding.
+
+        Returns:
+            `(stream, symbols)`; the first byte of the stream says whether near-certain zeros are left out.
+        """
+        for skip in (True, False):
+            writer = _Encoding(self, latents, skip)
+            symbols = self._walk(writer, quality, latents[0].shape[1:], visible)
+            if writer.lost <= SKIPPED_MAX:
+                break
+        return bytes([skip]) + writer.stream.finish(), symbols
+
+    def decode(self, stream: bytes, quality: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
+        """Symbols of a tile of `size` pixels (padded), of which `visible` are seen."""
+        low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
+        reader = _Decoding(self, stream)
+        return self._walk(reader, quality, low, visible)
+
+    def nats(self) -> np.ndarray:
+        """Code lengths of detail symbols in nats, `(tables, 2 * RDO_CLIP + 1)`."""
+        if self._nats is None:
+            self._nats = self.tables.details.bits(RDO_CLIP) * np.float32(np.log(2))
+        return self._nats
+
+    def _walk(self, side: _Encoding | _Decoding, quality: int, low_size: tuple[int, ...], visible: tuple[int, int]):
+        low, residual = self._walk_low(side, low_size)
+        symbols = [low]
+        state = None
+        for level in range(self.tables.levels, 0, -1):
+            net = network_of_level(level)
+            bias = self.tables.biases[level - 1][quality][None, :, None, None].astype(np.float32)
+            if state is None:
+                (h,) = self._run("low", {"residual": residual[None].astype(np.float32), "bias": bias})
+            else:
+                parents = symbols[-1][None].astype(np.float32)
+                (h,) = self._run(f"entry{net}", {"state": state, "parents": parents, "bias": bias})
+            h, members = self._run(f"level{net}.start", {"h": h})
+            height, width = np.shape(members)[-2:]
+            here = np.zeros((4 * BANDS, height, width), dtype=np.int16)
+            seen = _seen(level, (height, width), visible)
+            groups = groups_of_level(level)
+            for k, group in enumerate(groups):
+                q = side.group(level, group, members[0], seen[[c % 4 for c in group]])
+                here[list(group)] = q
+                last = k + 1 == len(groups)
+                if not (last and level == 1):
+                    inputs = {"h": h, "q": q[None].astype(np.float32)}
+                    if last:
+                        (h,) = self._run(f"level{net}.finish", inputs)
+                    else:
+                        h, members = self._run(f"level{net}.pass{k + 1}", inputs)
+            state = h
+            symbols.append(here)
+        return symbols
+
+    def _walk_low(self, side: _Encoding | _Decoding, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        height, width = size
+        q = np.zeros((COLOURS, height, width), dtype=np.int32)
+        residual = np.zeros_like(q)
+        corner = (slice(None), np.zeros((1, 1), dtype=int), np.zeros((1, 1), dtype=int))
+        numbers = self.tables.corner_number[:, None, None]
+        q[corner] = residual[corner] = side.low(corner, np.zeros((COLOURS, 1, 1), dtype=np.int32), numbers)
+        colour = np.arange(COLOURS)[:, None, None]
+        for part in interpolations(height, width):
+            near = np.stack([q[:, i, j] for i, j in part.neighbours])
+            guess = (near.sum(0) + 2) >> 2
+            spread = near.max(0) - near.min(0)
+            bucket = np.searchsorted(SPREAD_THRESHOLDS, spread, side="right")
+            numbers = self.tables.low_number[min(part.depth, LOW_DEPTHS - 1), part.kind][colour, bucket]
+            where = (slice(None), part.rows, part.columns)
+            residual[where] = side.low(where, guess, numbers)
+            q[where] = residual[where] + guess
+        return q.astype(np.int16), _fold(residual)
+
+
+def _fold(x: np.ndarray) -> np.ndarray:
+    """Space to depth: `(C, 2H, 2W)` to `(4C, H, W)`."""
+    c, h, w = x.shape
+    return x.reshape(c, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * c, h // 2, w // 2)
+
+
+def _seen(level: int, folded: tuple[int, int], visible: tuple[int, int]) -> np.ndarray:
+    """Which samples of a level's sub-bands the picture depends on: `(4, H, W)`, by phase. Others are zero, not coded."""
+    rows, columns = ((-(-side >> level)) + MARGIN for side in visible)
+    row = 2 * np.arange(folded[0])[None, :, None] + np.array([0, 0, 1, 1])[:, None, None]
+    column = 2 * np.arange(folded[1])[None, None, :] + np.array([0, 1, 0, 1])[:, None, None]
+    return (row < rows) & (column < columns)
+
+
+class _Encoding:
+    """Rounds each group with its tables at hand, and writes it."""
+
+    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], skip: bool) -> None:
+        self._coder, self._latents, self._skip = coder, latents, skip
+        self._low = np.floor(latents[0] + np.float32(0.5)).astype(np.int32)
+        self.stream = SymbolWriter()
+        self.lost = 0
+
+    def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        residual = self._low[where] - guess
+        numbers = np.broadcast_to(numbers, residual.shape)
+        self.stream.write(residual.ravel(), numbers.ravel(), self._coder._low)
+        return residual
+
+    def group(self, level: int, group: tuple[int, ...], members: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        z = self._latents[self._coder.tables.levels + 1 - level][list(group)]
+        numbers = np.abs(members).astype(np.uint16)
+        mirrored = members < 0
+        q = self._round(z, numbers, mirrored)
+        q[~seen] = 0
+        if self._skip:
+            certain = numbers < SKEWS
+            given_up = np.abs(q[certain])
+            self.lost = max(self.lost, int(given_up.max(initial=0)))
+            q[certain] = 0
+            seen = seen & ~certain
+        self.stream.write(np.where(mirrored, -q, q)[seen], numbers[seen], self._coder._details)
+        return q
+
+    def _round(self, z: np.ndarray, numbers: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+        """To the nearest integer, or the next toward zero where that costs less in all."""
+        magnitude = np.floor(np.abs(z) + np.float32(0.5))
+        sign = np.sign(z)
+        near = np.flatnonzero((magnitude > 0) & (magnitude <= RDO_CLIP))
+        size, n = np.abs(z.ravel()[near]), magnitude.ravel()[near]
+        direction = np.where(mirrored.ravel()[near], -sign.ravel()[near], sign.ravel()[near])
+        nats, table = self._coder.nats(), numbers.ravel()[near]
+        column = (direction * n).astype(np.int32) + RDO_CLIP
+        gain = nats[table, column] - nats[table, column - direction.astype(np.int32)]
+        harm = self._coder._weight * ((size - n + 1) ** 2 - (size - n) ** 2)
+        magnitude.ravel()[near[harm < gain]] -= 1
+        return (sign * magnitude).astype(np.int16)
+
+
+class _Decoding:
+    """Reads each group."""
+
+    def __init__(self, coder: PyramidCoder, stream: bytes) -> None:
+        self._coder = coder
+        self._skip = stream[:1] == b"\x01"
+        self._stream = SymbolReader(stream[1:])
+
+    def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        numbers = np.broadcast_to(numbers, guess.shape)
+        return self._stream.read(numbers.ravel(), self._coder._low).reshape(guess.shape)
+
+    def group(self, level: int, group: tuple[int, ...], members: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        numbers = np.abs(members).astype(np.uint16)
+        if self._skip:
+            seen = seen & (numbers >= SKEWS)
+        q = np.zeros(members.shape, dtype=np.int16)
+        values = self._stream.read(numbers[seen], self._coder._details)
+        q[seen] = np.where(members[seen] < 0, -values, values)
+        return q

@@ -1,0 +1,141 @@
+"""Symbols and integer tables to bytes and back.
+
+Symbols of one call are sorted by table number (stably), and each group is one call of the range coder of
+`constriction`: fast, and independent of how probabilities were computed. Symbols beyond a table's reach follow, in
+the same order, as sign and Exp-Golomb code of the distance. docs/format.md gives the coder itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import constriction
+import numpy as np
+
+from rdae.coding.tables import PRECISION, Tables
+from rdae.errors import FormatError, TableError
+
+__all__ = ["ESCAPE_BITS_MAX", "CoderTables", "SymbolReader", "SymbolWriter"]
+
+Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
+RangeEncoder, RangeDecoder = constriction.stream.queue.RangeEncoder, constriction.stream.queue.RangeDecoder
+
+ESCAPE_BITS_MAX = 24  # a distance beyond the reach has at most this many bits
+_BIT = Uniform(2)
+
+
+class CoderTables:
+    """Tables in the coder's own form, each made when first needed; share one between all streams of a model."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.reach = tables.reach
+        self._tables = tables
+        self._made: dict[int, Categorical] = {}
+
+    def __getitem__(self, number: int) -> Categorical:
+        model = self._made.get(number)
+        if model is None:
+            probabilities = self._tables[number].astype(np.float64) / 2**PRECISION
+            model = self._made[number] = Categorical(probabilities, perfect=False)
+        return model
+
+
+def _groups(numbers: np.ndarray) -> Iterator[tuple[int, slice]]:
+    counts = np.bincount(numbers)
+    start = 0
+    for number in np.flatnonzero(counts):
+        stop = start + int(counts[number])
+        yield int(number), slice(start, stop)
+        start = stop
+
+
+class SymbolWriter:
+    """Writes calls of symbols to one stream."""
+
+    def __init__(self) -> None:
+        self._coder = RangeEncoder()
+
+    def write(self, symbols: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
+        """Codes symbols, `(n,)` integers, each with the table of that number, `(n,)`.
+
+        Raises:
+            TableError: a symbol is too large for the escape code.
+        """
+        if symbols.size == 0:
+            return
+        numbers = numbers.astype(np.uint16)
+        order = np.argsort(numbers, kind="stable")
+        symbols, numbers = symbols[order].astype(np.int32), numbers[order]
+        reach = tables.reach[numbers]
+        escaped = np.abs(symbols) > reach
+        codes = np.where(escaped, 2 * reach + 1, symbols + reach).astype(np.int32)
+        for number, part in _groups(numbers):
+            self._coder.encode(codes[part], tables[number])
+        if escaped.any():
+            self._write_escapes(symbols[escaped], reach[escaped])
+
+    def _write_escapes(self, symbols: np.ndarray, reach: np.ndarray) -> None:
+        bits: list[int] = []
+        for symbol, limit in zip(symbols.tolist(), reach.tolist(), strict=True):
+            beyond = abs(symbol) - limit
+            length = beyond.bit_length()
+            if length > ESCAPE_BITS_MAX:
+                raise TableError(f"The symbol {symbol} is too large to code. Check the model's inputs for infinities.")
+            bits += [symbol < 0] + [1] * (length - 1) + [0] + [beyond >> k & 1 for k in range(length - 2, -1, -1)]
+        self._coder.encode(np.array(bits, dtype=np.int32), _BIT)
+
+    def finish(self) -> bytes:
+        """The stream."""
+        return self._coder.get_compressed().astype("<u4").tobytes()
+
+
+class SymbolReader:
+    """Reads what `SymbolWriter` wrote, given the same table numbers call by call.
+
+    Raises:
+        FormatError: the stream is no whole number of 32-bit words, or runs into symbols no writer makes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) % 4:
+            raise FormatError(f"A symbol stream has {len(data)} bytes, not a multiple of 4. The file is damaged.")
+        self._coder = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
+
+    def read(self, numbers: np.ndarray, tables: CoderTables) -> np.ndarray:
+        """Symbols, `(n,)` int32, coded with the tables of these numbers, `(n,)`."""
+        if numbers.size == 0:
+            return np.zeros(0, dtype=np.int32)
+        numbers = numbers.astype(np.uint16)
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        codes = np.empty(ordered.size, dtype=np.int32)
+        try:
+            for number, part in _groups(ordered):
+                codes[part] = self._coder.decode(tables[number], part.stop - part.start)
+        except (AssertionError, ValueError) as error:
+            raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error
+        reach = tables.reach[ordered]
+        values = codes - reach
+        escaped = np.flatnonzero(values > reach)
+        if escaped.size:
+            values[escaped] = self._read_escapes(reach[escaped])
+        symbols = np.empty_like(values)
+        symbols[order] = values
+        return symbols
+
+    def _bit(self) -> int:
+        return int(self._coder.decode(_BIT, 1)[0])
+
+    def _read_escapes(self, reach: np.ndarray) -> np.ndarray:
+        values = []
+        for limit in reach.tolist():
+            negative, length = self._bit(), 1
+            while self._bit():
+                length += 1
+                if length > ESCAPE_BITS_MAX:
+                    raise FormatError("A symbol stream holds a symbol that no encoder writes. The file is damaged.")
+            beyond = 1
+            for _ in range(length - 1):
+                beyond = beyond << 1 | self._bit()
+            values.append(-(limit + beyond) if negative else limit + beyond)
+        return np.array(values, dtype=np.int32)

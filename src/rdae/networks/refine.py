@@ -1,0 +1,74 @@
+"""What a decoder knows beyond the middle of each bin: corrections to dequantised sub-bands.
+
+A zero is not the best estimate of a coefficient that was rounded to zero next to an edge, and the middle of
+a bin is not its mean. A network reads the symbols of a level and of the two coarser ones and adds to each
+coefficient of the level a correction in units of the step. The last layer starts at zero, so training
+starts at the linear path.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rdae.networks.exact import symbol_features
+from rdae.networks.shuffle import depth_to_space, space_to_depth
+
+__all__ = ["REFINED_LEVELS", "SubbandRefiner"]
+
+REFINED_LEVELS = 3
+INPUT_SCALE = 1 / 16
+
+
+class _FloatBlock(nn.Module):
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.widen = nn.Conv2d(channels, inner, 1)
+        self.narrow = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.narrow(F.relu(self.widen(self.depthwise(h))))
+
+
+class _LevelRefiner(nn.Module):
+    """Reads 9 bands x 4 phases of its level, 9 parents, 9 grandparents; corrects its 36 coefficients."""
+
+    def __init__(self, channels: int, inner: int, blocks: int) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(54, channels, 1)
+        self.blocks = nn.Sequential(*(_FloatBlock(channels, inner) for _ in range(blocks)))
+        self.write = nn.Conv2d(channels, 36, 1)
+        nn.init.zeros_(self.write.weight)
+        nn.init.zeros_(self.write.bias)
+
+    def forward(self, own: Tensor, parents: Tensor, grandparents: Tensor, bias: Tensor) -> Tensor:
+        own = space_to_depth(own)
+        coarse = F.interpolate(grandparents, scale_factor=2.0, mode="nearest")
+        q = torch.cat([own, parents, coarse], 1)
+        g, _ = symbol_features(q).chunk(2, 1)
+        return depth_to_space(self.write(self.blocks(self.read(g * INPUT_SCALE) + bias)))
+
+
+class SubbandRefiner(nn.Module):
+    """Corrections, in steps, to the three finest levels of a symbol pyramid.
+
+    Args:
+        channels: width, inner width and number of blocks of the network of each level.
+    """
+
+    def __init__(self, channels: int = 48, inner: int = 64, blocks: int = 2) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(_LevelRefiner(channels, inner, blocks) for _ in range(REFINED_LEVELS))
+        self.quality = nn.Sequential(nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, REFINED_LEVELS * channels))
+
+    def forward(self, symbols: list[Tensor], log_step: Tensor) -> list[Tensor]:
+        """Refined latents in units of the step, same shapes as `symbols`; `log_step` is `(B,)`."""
+        x = (log_step[:, None] - 3.0) / 1.2
+        biases = self.quality(torch.cat([x, x * x, torch.sin(2 * x)], 1))[..., None, None].chunk(REFINED_LEVELS, 1)
+        refined = list(symbols)
+        for level in range(1, REFINED_LEVELS + 1):
+            own, parents, grandparents = symbols[-level], symbols[-level - 1], symbols[-level - 2]
+            refined[-level] = own + self.nets[level - 1](own, parents, grandparents, biases[level - 1])
+        return refined

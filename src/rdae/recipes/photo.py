@@ -1,0 +1,35 @@
+"""The shipped photograph codec: wavelet pyramid, coarse-to-fine integer context, sub-band corrections."""
+
+from __future__ import annotations
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.channels import RateDistortionRounding
+from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
+from rdae.priors.pyramid import PyramidPrior
+from rdae.recipes.recipe import Recipe
+
+__all__ = ["photo"]
+
+LEVELS = 5
+
+
+def lam_of_step(step: float) -> float:
+    """lam (nats per squared unit) whose best rounding step is `step` 8-bit grey levels."""
+    return 6.0 * (255.0 / step) ** 2
+
+
+def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate: float = 2e-3) -> Recipe:
+    """One model for all rates, squared error; rounding steps from 160 grey levels (quality 0) to 3 (quality 100)."""
+    return Recipe(
+        name="photo",
+        model=lambda: RateDistortionAutoencoder(
+            PyramidEncoder(LEVELS), PyramidPrior(LEVELS), PyramidDecoder(), RateDistortionRounding(6.0)
+        ),
+        lam=(lam_of_step(165.0), lam_of_step(2.9)),
+        quality_lam=(lam_of_step(160.0), lam_of_step(3.0)),
+        steps=steps,
+        batch=batch,
+        size=size,
+        learning_rate=learning_rate,
+        multiple=2 ** (LEVELS + 1),
+    )

@@ -1,0 +1,258 @@
+"""From trained weights to a codec file: ONNX graphs, integer tables, card. The wall between the two halves."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.channels import RateDistortionRounding
+from rdae.coding.model import pack_model
+from rdae.coding.pyramid import SKEWS, groups_of_level
+from rdae.coding.tables import integer_table
+from rdae.errors import ModelError
+from rdae.networks.exact import ACTIVATION_MAX, ExactConv
+from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder, step_of
+from rdae.networks.shuffle import depth_to_space, space_to_depth
+from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SKEW_MAX, SymbolDensity
+from rdae.priors.pyramid import PyramidPrior
+from rdae.recipes.recipe import Recipe
+
+__all__ = ["QUALITY_LEVELS", "density_tables", "export_pyramid", "member_numbers"]
+
+QUALITY_LEVELS = 201  # quality 0 to 100 in halves
+TILE = 2048
+HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
+REACH_MAX, REACH_MAX_LOW = 200, 400
+OPSET = 17
+
+
+def density_tables(density: SymbolDensity, skews: int, reach_max: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reach and counts of table `skews * index + skew` for every member of a density, from float64 masses."""
+    reaches, counts = [], []
+    double = _double(density)
+    for index in range(density.scales):
+        scale = SCALE_MIN * SCALE_RATIO**index
+        reach = min(reach_max, max(2, math.ceil(9 * scale + 1)))
+        q = torch.arange(-reach, reach + 1, dtype=torch.float64)
+        for skew in range(skews):
+            mass = double.log_prob(q, torch.full_like(q, index), torch.full_like(q, skew)).exp()
+            escape = (1 - mass.sum()).clamp_min(1e-9)
+            counts.append(integer_table(torch.cat([mass, escape[None]]).numpy()))
+            reaches.append(reach)
+    return np.array(reaches, dtype=np.int32), np.concatenate(counts).astype(np.int32)
+
+
+@torch.no_grad()
+def _double(density: SymbolDensity) -> SymbolDensity:
+    copy = SymbolDensity(density.scales, dead_zone=None if density.zone is None else 0.0)
+    copy.load_state_dict(density.state_dict())
+    return copy.double().requires_grad_(False)
+
+
+def member_numbers(index: Tensor, skew: Tensor, scales: int) -> Tensor:
+    """`SKEWS * index + |skew|`, negative where skew < 0: whole numbers, rounded halves up."""
+    index = torch.floor(index + 0.5).clamp(0, scales - 1)
+    skew = torch.floor(skew + 0.5).clamp(-SKEW_MAX, SKEW_MAX)
+    number = SKEWS * index + skew.abs()
+    return torch.where(skew < 0, -number, number)
+
+
+class _Frozen(nn.Module):
+    """An exact convolution with its quantised weights as constants."""
+
+    def __init__(self, layer: ExactConv) -> None:
+        super().__init__()
+        weight, bias, _ = layer.quantised()
+        outputs, inputs, kernel, _ = weight.shape
+        self.conv = nn.Conv2d(
+            inputs * layer.groups, outputs, kernel, padding=layer.padding, groups=layer.groups
+        ).requires_grad_(False)
+        self.conv.weight.copy_(weight)
+        self.conv.bias.copy_(bias)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def _freeze(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, ExactConv):
+            setattr(module, name, _Frozen(child))
+        else:
+            _freeze(child)
+
+
+class _Analysis(nn.Module):
+    """Pixels to latents in units of the step, details folded."""
+
+    def __init__(self, encoder: PyramidEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, y: Tensor, lam: Tensor) -> tuple[Tensor, ...]:
+        low, *details = self.encoder(y, lam)
+        return (low, *(space_to_depth(detail) for detail in details))
+
+
+class _Synthesis(nn.Module):
+    """Folded symbols to pixels."""
+
+    def __init__(self, decoder: PyramidDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        low, *details, lam = inputs
+        return self.decoder([low, *(depth_to_space(detail) for detail in details)], lam).clamp(0, 1)
+
+
+class _Entry(nn.Module):
+    def __init__(self, entry: nn.Module) -> None:
+        super().__init__()
+        self.entry = entry
+
+    def forward(self, state: Tensor, parents: Tensor, bias: Tensor) -> Tensor:
+        return self.entry(state, depth_to_space(parents), bias)
+
+
+class _Start(nn.Module):
+    def __init__(self, net: nn.Module, scales: int) -> None:
+        super().__init__()
+        self.first, self.head, self.scales = net.first, net.heads[0], scales
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.first(h)
+        return h, member_numbers(*self.head(h), self.scales)
+
+
+class _Pass(nn.Module):
+    def __init__(self, net: nn.Module, k: int, scales: int) -> None:
+        super().__init__()
+        self.update, self.head, self.scales = net.updates[k - 1], net.heads[k], scales
+
+    def forward(self, h: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.update(h, q)
+        return h, member_numbers(*self.head(h), self.scales)
+
+
+def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], list[str]]]:
+    """Name, module, example inputs and output names of every graph."""
+    prior: PyramidPrior = model.prior  # type: ignore[assignment]
+    levels, scales = prior.levels, prior.density.scales
+    side = 2 ** (levels + 1)
+    lam = torch.ones(1)
+    names = ["low", *(f"detail{level}" for level in range(levels, 0, -1))]
+    yield "analysis", _Analysis(model.encoder), {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": lam}, names
+    symbols = {"low": torch.zeros(1, 3, 4, 6)}
+    symbols |= {f"detail{level}": torch.zeros(1, 36, side >> level, 3 * (side >> level + 1)) for level in range(levels, 0, -1)}
+    yield "synthesis", _Synthesis(model.decoder), {**symbols, "lam": lam}, ["y"]
+    fine, middle, coarse = prior.channels
+    bias = torch.zeros(1, coarse, 1, 1)
+    yield "low", prior.low_entry, {"residual": torch.zeros(1, 12, 2, 3), "bias": bias}, ["h"]
+    for net, (width, coarser) in enumerate([(fine, middle), (middle, coarse), (coarse, coarse)], start=1):
+        inputs = {
+            "state": torch.zeros(1, coarser, 2, 3),
+            "parents": torch.zeros(1, 36, 2, 3),
+            "bias": torch.zeros(1, width, 1, 1),
+        }
+        yield f"entry{net}", _Entry(prior.entries[net - 1]), inputs, ["h"]
+        level = prior.nets[net - 1]
+        h = torch.zeros(1, width, 4, 6)
+        yield f"level{net}.start", _Start(level, scales), {"h": h}, ["h_next", "members"]
+        groups = groups_of_level(net)
+        for k in range(1, len(groups)):
+            q = torch.zeros(1, len(groups[k - 1]), 4, 6)
+            yield f"level{net}.pass{k}", _Pass(level, k, scales), {"h": h, "q": q}, ["h_next", "members"]
+        if net > 1:
+            q = torch.zeros(1, len(groups[-1]), 4, 6)
+            yield f"level{net}.finish", level.updates[-1], {"h": h, "q": q}, ["h_next"]
+
+
+def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
+    moving = {name: {2: f"{name}_h", 3: f"{name}_w"} for name, x in inputs.items() if x.ndim == 4 and x.shape[-1] > 1}
+    moving |= {name: {2: f"{name}_h", 3: f"{name}_w"} for name in outputs}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, tuple(inputs.values()), buffer, input_names=list(inputs), output_names=outputs,
+            dynamic_axes=moving, opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    graph = onnx.load_model_from_string(buffer.getvalue())
+    del graph.metadata_props[:]
+    graph.producer_name, graph.producer_version, graph.doc_string = "rdae", "", ""
+    for node in graph.graph.node:
+        node.doc_string = ""
+    onnx.checker.check_model(graph)
+    return graph.SerializeToString(deterministic=True)
+
+
+def check_exact(prior: PyramidPrior) -> float:
+    """Largest accumulator of the entropy networks as a share of what float32 counts exactly.
+
+    Raises:
+        ModelError: a layer could leave the exact range.
+    """
+    largest = 0.0
+    for layer in prior.modules():
+        if isinstance(layer, ExactConv):
+            # what may be added before rounding: a residual, a second convolution, a bias per image
+            largest = max(largest, layer.accumulator_bound(added=4.0 * ACTIVATION_MAX))
+    return largest / 2**24
+
+
+@torch.no_grad()
+def export_pyramid(model: RateDistortionAutoencoder, recipe: Recipe, card: dict[str, Any]) -> bytes:
+    """The codec file of a trained pyramid model.
+
+    Args:
+        model: trained, on the CPU; it is not changed.
+        recipe: gives name and quality range.
+        card: what else to say of the model: training data, terms, command, seed.
+
+    Raises:
+        ModelError: the model is no pyramid model, or its entropy networks may leave the exact range.
+    """
+    prior = model.prior
+    if not isinstance(prior, PyramidPrior) or not isinstance(model.channel, RateDistortionRounding):
+        raise ModelError("Only models with a PyramidPrior and RateDistortionRounding have a codec file so far.")
+    used = check_exact(prior)
+    copy = recipe.model()
+    copy.load_state_dict(model.state_dict())
+    copy.eval().requires_grad_(False)
+    low, high = recipe.quality_lam
+    quality = torch.arange(QUALITY_LEVELS, dtype=torch.float64) / (QUALITY_LEVELS - 1)
+    lam = low * (high / low) ** quality
+    biases = prior.biases(torch.log(255.0 * step_of(lam)).float())
+    arrays: dict[str, np.ndarray] = {"lam": lam.numpy()}
+    for level, bias in enumerate(biases, start=1):
+        arrays[f"bias.{level}"] = bias[..., 0, 0].round().to(torch.int16).numpy()
+    arrays["details.reach"], arrays["details.counts"] = density_tables(prior.density, SKEWS, REACH_MAX)
+    arrays["low.reach"], arrays["low.counts"] = density_tables(prior.low.density, 1, REACH_MAX_LOW)
+    for name, index in (("low.number", prior.low.index), ("low.corner", prior.low.corner)):
+        arrays[name] = index.round().clamp(0, prior.low.density.scales - 1).to(torch.int16).numpy()
+    for child in (copy.prior,):
+        _freeze(child)
+    for name, module, inputs, outputs in _graphs(copy):
+        arrays[f"graph.{name}"] = np.frombuffer(_to_onnx(module, inputs, outputs), dtype=np.uint8)
+    logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
+    full = {
+        "name": recipe.name,
+        "levels": prior.levels,
+        "tile": TILE,
+        "halo": [HALO_ENCODER, HALO_DECODER],
+        "distortion_weight": model.channel.weight,
+        "exact_range_used": round(used, 6),
+        **card,
+    }
+    return pack_model(full, arrays)
