@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rdae.coding import tiles
+from rdae.coding.coder import Coder
 from rdae.coding.container import MAX_PIXELS, Chunk, Colour, Contents, Header, Tag, parse, parse_header, serialise
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
 from rdae.coding.model import Model, load_model, shipped_models
@@ -24,6 +25,7 @@ from rdae.errors import FormatError, ImageError, ModelError, TargetError
 __all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "compress", "decompress", "load"]
 
 DEFAULT_QUALITY = 50.0
+CODERS: dict[str, Callable[[Model], Coder]] = {"pyramid": PyramidCoder.of}
 METADATA = ((Tag.ICC, "icc"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp"))
 
 Source = Image.Image | np.ndarray | str | os.PathLike | bytes
@@ -46,8 +48,13 @@ class Codec:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._coder = PyramidCoder(model.tables, model.run, float(model.card["distortion_weight"]))
-        self._unit = 2 ** (model.tables.levels + 1)
+        kind = str(model.card["coder"])
+        if kind not in CODERS:
+            raise ModelError(
+                f"Model {model.name!r} needs the coder {kind!r}, which this version of rdae lacks. Install a newer one."
+            )
+        self._coder = CODERS[kind](model)
+        self._unit = self._coder.unit
         self._tile = int(model.card["tile"])
         self._encoder_halo, self._decoder_halo = (int(halo) for halo in model.card["halo"])
 
@@ -172,7 +179,7 @@ class Codec:
         lam = self.model.lam[level : level + 1].astype(np.float32)
         latents = self.model.run("analysis", {"y": y, "lam": lam})
         inner = self._padded(tile)
-        return [x[0][(slice(None), *inner.cut(outer, unit))] for x, unit in zip(latents, self._units(), strict=True)]
+        return [x[0][(slice(None), *inner.cut(outer, unit))] for x, unit in zip(latents, self._coder.latents.values(), strict=True)]
 
     def _decode_symbols(self, contents: Contents, name: str) -> list[np.ndarray]:
         header = contents.header
@@ -204,12 +211,11 @@ class Codec:
         height, width = size
         out = np.empty((height, width, 1 if grey else 3), dtype=np.uint16 if deep else np.uint8)
         lam = self.model.lam[level : level + 1].astype(np.float32)
-        names = ["low", *(f"detail{level}" for level in range(self.model.tables.levels, 0, -1))]
         for tile in tiles.tiles(height, width, self._tile):
             outer = tiles.window(tile, self._decoder_halo, height, width, self._unit)
             whole = tiles.Box(0, 0, tiles.padded(height, self._unit), tiles.padded(width, self._unit))
             inputs: dict[str, Any] = {"lam": lam}
-            for name, x, unit in zip(names, symbols, self._units(), strict=True):
+            for (name, unit), x in zip(self._coder.latents.items(), symbols, strict=True):
                 inputs[name] = x[(slice(None), *outer.cut(whole, unit))][None].astype(np.float32)
             (y,) = self.model.run("synthesis", inputs)
             y = y[0][(slice(None), *tile.cut(outer, 1))]
@@ -273,11 +279,6 @@ class Codec:
             chunks.append(Chunk(Tag.ALPHA, buffer.getvalue()))
         return chunks
 
-    def _units(self) -> list[int]:
-        """Pixels per sample of the low band, and per folded sample of each level, coarse to fine."""
-        levels = self.model.tables.levels
-        return [2**levels, *(2 ** (level + 1) for level in range(levels, 0, -1))]
-
     def _padded(self, tile: tiles.Box) -> tiles.Box:
         return tiles.Box(
             tile.top, tile.left, tiles.padded(tile.bottom, self._unit), tiles.padded(tile.right, self._unit)
@@ -289,7 +290,7 @@ class Codec:
 
     def _put(self, store: list[np.ndarray], tile: tiles.Box, symbols: list[np.ndarray]) -> None:
         whole = tiles.Box(0, 0, 0, 0)
-        for x, own, unit in zip(store, symbols, self._units(), strict=True):
+        for x, own, unit in zip(store, symbols, self._coder.latents.values(), strict=True):
             x[(slice(None), *self._padded(tile).cut(whole, unit))] = own
 
 

@@ -1,6 +1,6 @@
 """The codec file: a trained rounding model packed for coding. One safetensors file holds
 
-- `card`: JSON as UTF-8 bytes (name, version of the layout, levels, tile, halos, training data and terms),
+- `card`: JSON as UTF-8 bytes (name, version of the layout, kind of coder, tile, halos, training data and terms),
 - `graph.NAME`: ONNX graphs, as bytes; each weight occurs once,
 - `lam`: float64, the weight of distortion at each quality level,
 - the integer tables of the entropy coder.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from rdae.coding.pyramid import PyramidTables
 from rdae.coding.tables import Tables
 from rdae.errors import ModelError, TableError
 
@@ -63,28 +61,28 @@ class Model:
     @property
     def lam(self) -> np.ndarray:
         """Weight of distortion of each quality level; rises."""
-        return self._arrays["lam"]
+        return self.array("lam")
 
-    @cached_property
-    def tables(self) -> PyramidTables:
-        """Integer tables of the entropy coder."""
-        a = self._arrays
+    def array(self, name: str) -> np.ndarray:
+        """An array of the codec file.
+
+        Raises:
+            ModelError: the file has none of that name.
+        """
+        if name not in self._arrays:
+            raise ModelError(f"Model {self.name!r} has no array {name!r}. The codec file is damaged: fetch it again.")
+        return self._arrays[name]
+
+    def tables(self, name: str) -> Tables:
+        """Integer tables of the codec file, from its arrays `NAME.reach` and `NAME.counts`.
+
+        Raises:
+            ModelError: there are none, or they are no tables.
+        """
         try:
-            levels = int(self.card["levels"])
-            tables = PyramidTables(
-                details=Tables(a["details.reach"], a["details.counts"]),
-                low=Tables(a["low.reach"], a["low.counts"]),
-                low_number=a["low.number"].astype(np.int64),
-                corner_number=a["low.corner"].astype(np.int64),
-                biases=[a[f"bias.{level}"] for level in range(1, levels + 1)],
-                levels=levels,
-            )
-        except (KeyError, TableError) as error:
-            raise ModelError(f"A codec file lacks its tables ({error}). It is damaged: fetch it again.") from error
-        numbers = np.concatenate([tables.low_number.ravel(), tables.corner_number])
-        if numbers.min() < 0 or numbers.max() >= len(tables.low):
-            raise ModelError("A codec file names tables that it does not hold. It is damaged: fetch it again.")
-        return tables
+            return Tables(self.array(f"{name}.reach"), self.array(f"{name}.counts"))
+        except TableError as error:
+            raise ModelError(f"The tables {name!r} of model {self.name!r} are damaged: {error}") from error
 
     def run(self, graph: str, inputs: dict[str, Any]) -> list[Any]:
         """Outputs of a graph for float32 arrays; large ones may be kept in the runtime's own form between calls.
@@ -107,8 +105,7 @@ class Model:
     def _open(self, graph: str) -> Any:
         import onnxruntime as ort  # a tenth of a second that `info` and `--help` need not pay
 
-        if f"graph.{graph}" not in self._arrays:
-            raise ModelError(f"Model {self.name!r} has no graph {graph!r}. The codec file is damaged: fetch it again.")
+        data = self.array(f"graph.{graph}").tobytes()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -118,9 +115,7 @@ class Model:
         if not self._optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return ort.InferenceSession(
-                self._arrays[f"graph.{graph}"].tobytes(), options, providers=["CPUExecutionProvider"]
-            )
+            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
 
@@ -129,7 +124,7 @@ def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     try:
         card = json.loads(arrays["card"].tobytes().decode("utf-8"))
         version = card["version"]
-        card["name"], card["levels"], card["tile"], card["halo"]
+        card["name"], card["coder"], card["tile"], card["halo"]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"This is not a codec file ({error!r} in its card). Pass one that `rdae train` wrote.") from error
     if version != CODEC_VERSION:

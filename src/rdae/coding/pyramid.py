@@ -7,14 +7,16 @@ grid. docs/format.md describes the same in words.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from rdae.coding.coder import Run
+from rdae.coding.model import Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
 from rdae.coding.tables import Tables
+from rdae.errors import ModelError
 
 __all__ = [
     "COLOURS", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder", "PyramidTables",
@@ -31,7 +33,6 @@ MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still d
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
 SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
 
-Run = Callable[[str, dict[str, np.ndarray]], list[np.ndarray]]
 
 
 def network_of_level(level: int) -> int:
@@ -131,9 +132,28 @@ class PyramidCoder:
 
     def __init__(self, tables: PyramidTables, run: Run, distortion_weight: float) -> None:
         self.tables, self._run = tables, run
+        levels = tables.levels
+        self.unit = 2 ** (levels + 1)
+        self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
         self._weight = distortion_weight
         self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
         self._nats: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> PyramidCoder:
+        """The coder of a codec file.
+
+        Raises:
+            ModelError: the file lacks something, or its numbers do not fit together.
+        """
+        details, low = model.tables("details"), model.tables("low")
+        levels = int(model.card["levels"])
+        number, corner = (model.array(f"low.{name}").astype(np.int64) for name in ("number", "corner"))
+        if min(number.min(), corner.min()) < 0 or max(number.max(), corner.max()) >= len(low):
+            raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
+        biases = [model.array(f"bias.{level}") for level in range(1, levels + 1)]
+        tables = PyramidTables(details, low, number, corner, biases, levels)
+        return cls(tables, model.run, float(model.card["distortion_weight"]))
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Shapes of the symbols of a tile of `height x width` pixels (multiples of `2**(levels + 1)`)."""

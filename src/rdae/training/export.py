@@ -248,6 +248,7 @@ def export_pyramid(model: RateDistortionAutoencoder, recipe: Recipe, card: dict[
     logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
     full = {
         "name": recipe.name,
+        "coder": "pyramid",
         "levels": prior.levels,
         "tile": TILE,
         "halo": [HALO_ENCODER, HALO_DECODER],

@@ -1,0 +1,43 @@
+"""What a coder of latents must offer: the part between the analysis graph and the stream of a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = ["Coder", "Run"]
+
+# (graph name, float32 inputs) -> outputs
+Run = Callable[[str, dict[str, Any]], list[Any]]
+
+
+class Coder(Protocol):
+    """Rounds and codes the latents of one tile, given the quality level.
+
+    Attributes:
+        unit: tiles are padded to multiples of so many pixels.
+        latents: name of each latent, as the graphs call it, and pixels per sample along a side; coding order.
+    """
+
+    unit: int
+    latents: dict[str, int]
+
+    def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """Shapes of the symbols of `height x width` pixels, multiples of `unit`; in the order of `latents`."""
+        ...
+
+    def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
+        """Stream and int16 symbols of a tile whose latents are float32; `visible` is its size before padding."""
+        ...
+
+    def decode(
+        self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Symbols of a tile of `size` pixels, of which `visible` are seen.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
+        ...
