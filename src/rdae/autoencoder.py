@@ -11,14 +11,7 @@ from rdae.channels import Channel
 from rdae.distortions import Distortion, squared_error
 from rdae.objectives import Terms
 
-__all__ = ["Coded", "Output", "RateDistortionAutoencoder", "relaxation_gap"]
-
-
-class Coded(NamedTuple):
-    """What a prior made of a latent: `prior(z, channel, lam)` returns this."""
-
-    latent: Any  # what the decoder sees: a tensor or a list of tensors
-    rate: Tensor  # nats per example, (batch,)
+__all__ = ["Output", "RateDistortionAutoencoder", "relaxation_gap"]
 
 
 class Output(NamedTuple):
@@ -75,4 +68,3 @@ def relaxation_gap(model: RateDistortionAutoencoder, y: Tensor, lam: Tensor) -> 
     rounded = model.eval()(y, lam).terms
     model.train(training)
     return relaxed, rounded
-

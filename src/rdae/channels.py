@@ -9,13 +9,13 @@ which sends halves to even.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "Channel", "Conditional", "Mixed", "RateDistortionRounding", "Rounding", "Sent", "StraightThrough",
+    "Channel", "Coded", "Conditional", "Mixed", "RateDistortionRounding", "Rounding", "Sent", "StraightThrough",
     "UniformNoise", "round_half_up",
 ]  # fmt: skip
 
@@ -30,6 +30,13 @@ class Sent(NamedTuple):
 
     rate: Tensor  # where the prior is read
     decoder: Tensor  # what the decoder sees
+
+
+class Coded(NamedTuple):
+    """What a prior made of a latent: `prior(z, channel, lam)` returns this."""
+
+    latent: Any  # what the decoder sees: a tensor or a list of tensors
+    rate: Tensor  # nats per example, (batch,)
 
 
 class LogMass(Protocol):

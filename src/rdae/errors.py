@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 __all__ = [
-    "RdaeError", "ShapeError", "FormatError", "ModelError", "ImageError", "TableError",
-    "TargetError", "DataError", "CheckpointError", "MissingExtraError", "LimitError",
+    "CheckpointError",
+    "DataError",
+    "FormatError",
+    "ImageError",
+    "LimitError",
+    "MissingExtraError",
+    "ModelError",
+    "RdaeError",
+    "ShapeError",
+    "TableError",
+    "TargetError",
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from rdae.coding import tiles
 from rdae.coding.coder import Coder
-from rdae.coding.container import MAX_PIXELS, Chunk, Colour, Contents, Header, Tag, parse, parse_header, serialise
+from rdae.coding.container import MAX_PIXELS, Chunk, Contents, Header, Tag, parse, parse_header, serialise
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
 from rdae.coding.model import Model, load_model, shipped_models
 from rdae.coding.pyramid import PyramidCoder
@@ -96,7 +96,9 @@ class Codec:
         wishes = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
         given = [name for name, value in wishes.items() if value is not None]
         if len(given) > 1:
-            raise TargetError(f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size.")
+            raise TargetError(
+                f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size."
+            )
         pixels = picture.size[0] * picture.size[1]
         if bpp is not None:
             size = int(bpp * pixels / 8)
@@ -179,7 +181,10 @@ class Codec:
         lam = self.model.lam[level : level + 1].astype(np.float32)
         latents = self.model.run("analysis", {"y": y, "lam": lam})
         inner = self._padded(tile)
-        return [x[0][(slice(None), *inner.cut(outer, unit))] for x, unit in zip(latents, self._coder.latents.values(), strict=True)]
+        return [
+            x[0][(slice(None), *inner.cut(outer, unit))]
+            for x, unit in zip(latents, self._coder.latents.values(), strict=True)
+        ]
 
     def _decode_symbols(self, contents: Contents, name: str) -> list[np.ndarray]:
         header = contents.header

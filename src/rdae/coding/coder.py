@@ -32,9 +32,7 @@ class Coder(Protocol):
         """Stream and int16 symbols of a tile whose latents are float32; `visible` is its size before padding."""
         ...
 
-    def decode(
-        self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]
-    ) -> list[np.ndarray]:
+    def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
         """Symbols of a tile of `size` pixels, of which `visible` are seen.
 
         Raises:

@@ -127,7 +127,9 @@ class _Reader:
         actual = zlib.crc32(self._data[start : self._at])
         (stored,) = struct.unpack("<I", self.take(4, f"checksum of {what}"))
         if actual != stored:
-            raise FormatError(f"{self._name}: the checksum of {what} does not match. The file is damaged: copy it again.")
+            raise FormatError(
+                f"{self._name}: the checksum of {what} does not match. The file is damaged: copy it again."
+            )
 
     @property
     def at(self) -> int:

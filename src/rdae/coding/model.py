@@ -126,7 +126,9 @@ def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         version = card["version"]
         card["name"], card["coder"], card["tile"], card["halo"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"This is not a codec file ({error!r} in its card). Pass one that `rdae train` wrote.") from error
+        raise ModelError(
+            f"This is not a codec file ({error!r} in its card). Pass one that `rdae train` wrote."
+        ) from error
     if version != CODEC_VERSION:
         raise ModelError(
             f"This codec file has layout version {version}, this package reads version {CODEC_VERSION}. "

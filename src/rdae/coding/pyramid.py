@@ -34,7 +34,6 @@ RDO_CLIP = 64  # larger symbols are rounded to the nearest
 SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
 
 
-
 def network_of_level(level: int) -> int:
     """Levels 1 and 2 have networks of their own, 3 and coarser share one."""
     return min(level, 3)

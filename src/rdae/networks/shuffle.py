@@ -41,7 +41,6 @@ def space_to_depth(x: Tensor) -> Tensor:
     """
     if x.shape[-1] % 2 or x.shape[-2] % 2:
         raise ShapeError(
-            f"space_to_depth needs an even height and width, but x is {tuple(x.shape)}. "
-            "Pad x to even sides first."
+            f"space_to_depth needs an even height and width, but x is {tuple(x.shape)}. Pad x to even sides first."
         )
     return F.pixel_unshuffle(x, 2)

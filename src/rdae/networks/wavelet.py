@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rdae.errors import ShapeError
 
-__all__ = ["Pyramid", "rgb_to_opponent", "opponent_to_rgb", "wavelet_analysis", "wavelet_synthesis"]
+__all__ = ["Pyramid", "opponent_to_rgb", "rgb_to_opponent", "wavelet_analysis", "wavelet_synthesis"]
 
 ALPHA, BETA, GAMMA, DELTA = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
 LOW_GAIN = 1.149604398860241  # makes the low-pass gain at frequency 0 equal sqrt(2)

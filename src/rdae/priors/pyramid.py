@@ -10,20 +10,19 @@ the member.
 
 from __future__ import annotations
 
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rdae.autoencoder import Coded
-from rdae.channels import Channel, Conditional
+from rdae.channels import Channel, Coded, Conditional
 from rdae.coding.pyramid import LOW_DEPTHS, SPREAD_THRESHOLDS, groups_of_level, interpolations, network_of_level
 from rdae.networks.exact import SYMBOL_MAX, ExactConv, exact_relu, floor_through, symbol_features
-from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.pyramid import step_of
+from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.density import SymbolDensity
 
 __all__ = ["LowBandPrior", "PyramidPrior"]
+
 
 class LowBandPrior(nn.Module):
     """Interpolating code for the low band, plain rounding; integers throughout.
@@ -201,9 +200,7 @@ class PyramidPrior(nn.Module):
             rate = rate + nats
         return Coded(symbols, rate)
 
-    def _level(
-        self, which: int, level: int, h: Tensor, u: Tensor, channel: Channel
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _level(self, which: int, level: int, h: Tensor, u: Tensor, channel: Channel) -> tuple[Tensor, Tensor, Tensor]:
         net = self.nets[which]
         h = net.first(h)
         groups = groups_of_level(level)
@@ -221,5 +218,3 @@ class PyramidPrior(nn.Module):
         order = torch.tensor([c for group in groups for c in group]).argsort()
         q = coded[:, order]
         return q, nats, h
-
-

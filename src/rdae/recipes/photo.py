@@ -6,7 +6,7 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
 from rdae.priors.pyramid import PyramidPrior
-from rdae.recipes.recipe import Recipe
+from rdae.training.recipe import Recipe
 
 __all__ = ["photo"]
 

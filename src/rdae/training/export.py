@@ -25,7 +25,7 @@ from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder, step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SKEW_MAX, SymbolDensity
 from rdae.priors.pyramid import PyramidPrior
-from rdae.recipes.recipe import Recipe
+from rdae.training.recipe import Recipe
 
 __all__ = ["QUALITY_LEVELS", "density_tables", "export_pyramid", "member_numbers"]
 
@@ -154,7 +154,9 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
     names = ["low", *(f"detail{level}" for level in range(levels, 0, -1))]
     yield "analysis", _Analysis(model.encoder), {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": lam}, names
     symbols = {"low": torch.zeros(1, 3, 4, 6)}
-    symbols |= {f"detail{level}": torch.zeros(1, 36, side >> level, 3 * (side >> level + 1)) for level in range(levels, 0, -1)}
+    symbols |= {
+        f"detail{level}": torch.zeros(1, 36, side >> level, 3 * (side >> level + 1)) for level in range(levels, 0, -1)
+    }
     yield "synthesis", _Synthesis(model.decoder), {**symbols, "lam": lam}, ["y"]
     fine, middle, coarse = prior.channels
     bias = torch.zeros(1, coarse, 1, 1)

@@ -18,10 +18,10 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.data.photographs import Crops, find_images, whole_images
 from rdae.errors import CheckpointError
 from rdae.objectives import BITS_PER_NAT, rate_distortion
-from rdae.recipes.recipe import Recipe
 from rdae.training.averaging import WeightAverage
 from rdae.training.checkpoint import load_newest, save_checkpoint
 from rdae.training.monitor import Monitor
+from rdae.training.recipe import Recipe
 from rdae.training.validation import validate
 
 __all__ = ["Settings", "draw_lam", "learning_rate", "step_loss", "train"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.objectives import BITS_PER_NAT
-from rdae.recipes.recipe import Recipe
+from rdae.training.recipe import Recipe
 
 __all__ = ["Point", "validate"]
 
