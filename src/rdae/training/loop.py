@@ -84,7 +84,7 @@ def step_loss(model: nn.Module, y: Tensor, lam: Tensor) -> tuple[Tensor, dict[st
     return loss, {"bpp": bpp.mean(), "psnr_db": (-10 * torch.log10(mse.clamp_min(1e-10))).mean(), "loss": loss.detach()}
 
 
-def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = None) -> Path:
+def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = None) -> Path | None:
     """Trains until `recipe.steps`, going on from the newest checkpoint in `settings.out` if there is one.
 
     Args:
@@ -93,7 +93,7 @@ def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = 
         start: weights to begin with instead of fresh ones; ignored when a checkpoint is found.
 
     Returns:
-        Path of the last checkpoint.
+        Path of the last checkpoint; None in all processes but the first.
 
     Raises:
         CheckpointError: the folder holds a run of another recipe or seed.
@@ -149,7 +149,7 @@ def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = 
             saved = time.monotonic()
     monitor.close()
     fabric.barrier()
-    return newest
+    return newest if fabric.is_global_zero else None
 
 
 def _averaged(recipe: Recipe, average: WeightAverage, fabric: Fabric) -> RateDistortionAutoencoder:

@@ -1,0 +1,76 @@
+"""The command line: parse, call the library, print. One handler for all errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from rdae import __version__
+from rdae.cli import coding, training
+from rdae.errors import RdaeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rdae",
+    help="A learned image codec: smaller files, the same on every machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compress")(coding.compress)
+app.command("decompress")(coding.decompress)
+app.command("info")(coding.info)
+app.command("models")(coding.models)
+app.add_typer(training.app, name="train")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"rdae {__version__}, Python {sys.version.split()[0]}, {_package('numpy')}, {_package('onnxruntime')}")
+        raise typer.Exit
+
+
+def _package(name: str) -> str:
+    from importlib.metadata import version
+
+    return f"{name} {version(name)}"
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> int:
+    """Entry point: 0 for success, 1 for a failure that was foreseen, 2 for wrong arguments, 130 when interrupted."""
+    logging.basicConfig(level=logging.INFO, format="rdae: %(message)s", stream=sys.stderr)
+    try:
+        code = app(standalone_mode=False)
+        return int(code or 0)
+    except (typer.Exit, SystemExit) as leave:
+        return int(getattr(leave, "exit_code", getattr(leave, "code", 0)) or 0)
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        print("rdae: interrupted; every file written so far is whole", file=sys.stderr)
+        return 130
+    except (RdaeError, OSError) as error:
+        print(f"rdae: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # what the parser raises for wrong arguments
+        if usage is None:
+            raise
+        print(f"rdae: {usage()}\nUse 'rdae --help' or 'rdae COMMAND --help' for more information.", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
