@@ -1,9 +1,9 @@
 """Rate-distortion autoencoders: an image codec that writes files, and the models around it.
 
-    import rdae
-    data = rdae.compress("photo.png", quality=60)      # path, Pillow image or array -> bytes
-    image = rdae.decompress(data)                      # bytes -> Pillow image
-    codec = rdae.load("photo")                         # a codec to keep
+import rdae
+data = rdae.compress("photo.png", quality=60)      # path, Pillow image or array -> bytes
+image = rdae.decompress(data)                      # bytes -> Pillow image
+codec = rdae.load("photo")                         # a codec to keep
 """
 
 from importlib import import_module

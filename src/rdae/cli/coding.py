@@ -61,7 +61,7 @@ def compress(
 def decompress(
     inputs: Inputs,
     output: Output = None,
-    format: Annotated[str, typer.Option("-f", "--format", help="Ending of the output names: png, tif, jpg ...")] = "png",
+    format: Annotated[str, typer.Option("-f", "--format", help="Ending of the output names: png, tif ...")] = "png",
     model: ModelName = None,
     overwrite: Overwrite = False,
     jobs: Jobs = 1,
@@ -99,7 +99,7 @@ def info(
             "bits_per_pixel": round(8 * len(data) / (header.width * header.height), 4),
             "colour": container.Colour.NAMES[header.colour & 3],
             "bits_per_channel": 16 if header.deep else 8,
-            "quality_level": header.level,
+            "quality": header.level / container.LEVELS_PER_QUALITY,
             "model": header.model.hex(),
             "tiles": len(contents.tiles),
             "tile_bytes": sum(len(tile) for tile in contents.tiles),

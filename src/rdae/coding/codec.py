@@ -16,7 +16,18 @@ from PIL import Image
 
 from rdae.coding import tiles
 from rdae.coding.coder import Coder
-from rdae.coding.container import MAX_PIXELS, Chunk, Contents, Header, Tag, parse, parse_header, serialise
+from rdae.coding.container import (
+    LEVELS_PER_QUALITY,
+    MAX_PIXELS,
+    QUALITY_LEVELS,
+    Chunk,
+    Contents,
+    Header,
+    Tag,
+    parse,
+    parse_header,
+    serialise,
+)
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
 from rdae.coding.model import Model, load_model, shipped_models
 from rdae.coding.pyramid import PyramidCoder
@@ -120,11 +131,11 @@ class Codec:
         """
         if not 0 <= quality <= 100:
             raise TargetError(f"Quality {quality} is out of range. Use a number from 0 (smallest) to 100 (best).")
-        return int(quality / 100 * (len(self.model.lam) - 1) + 0.5)
+        return int(quality * LEVELS_PER_QUALITY + 0.5)
 
     def quality(self, level: int) -> float:
         """Quality of a level."""
-        return 100 * level / (len(self.model.lam) - 1)
+        return level / LEVELS_PER_QUALITY
 
     def decompress(self, data: bytes, *, name: str = "data", max_pixels: int | None = MAX_PIXELS) -> Picture:
         """The picture in the bytes of a file.
@@ -146,8 +157,6 @@ class Codec:
                 f"{name} was made with model {header.model.hex()}; this is {self.model.name} "
                 f"({self.model.identity.hex()}). Pass the codec file it was made with (--model)."
             )
-        if header.level >= len(self.model.lam):
-            raise FormatError(f"{name}: quality level {header.level} does not exist. The file is damaged.")
         symbols = self._decode_symbols(contents, name)
         pixels = self._synthesise(symbols, header.level, (header.height, header.width), header.grey, header.deep)
         picture = Picture(pixels, _alpha(contents, name))
@@ -219,9 +228,11 @@ class Codec:
         for tile in tiles.tiles(height, width, self._tile):
             outer = tiles.window(tile, self._decoder_halo, height, width, self._unit)
             whole = tiles.Box(0, 0, tiles.padded(height, self._unit), tiles.padded(width, self._unit))
-            inputs: dict[str, Any] = {"lam": lam}
-            for (name, unit), x in zip(self._coder.latents.items(), symbols, strict=True):
-                inputs[name] = x[(slice(None), *outer.cut(whole, unit))][None].astype(np.float32)
+            seen = [
+                x[(slice(None), *outer.cut(whole, unit))]
+                for x, unit in zip(symbols, self._coder.latents.values(), strict=True)
+            ]
+            inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen), "lam": lam}
             (y,) = self.model.run("synthesis", inputs)
             y = y[0][(slice(None), *tile.cut(outer, 1))]
             if grey:
@@ -243,7 +254,7 @@ class Codec:
     def _bisect(
         self, attempt: Callable[[int], bytes], too_large: Callable[[bytes], bool], start: bytes
     ) -> tuple[int, bytes]:
-        low, high, best = 0, len(self.model.lam), start
+        low, high, best = 0, QUALITY_LEVELS, start
         while high - low > 1:
             middle = (low + high) // 2
             data = attempt(middle)
@@ -254,7 +265,7 @@ class Codec:
         return low, best
 
     def _reaching(self, picture: Picture, extra: list[Chunk], psnr: float) -> tuple[int, bytes]:
-        low, high = -1, len(self.model.lam) - 1
+        low, high = -1, QUALITY_LEVELS - 1
         data, reached = self._attempt(picture, high, extra)
         if reached < psnr:
             raise TargetError(f"The best quality reaches {reached:.2f} dB on this image, less than {psnr} dB.")

@@ -28,6 +28,10 @@ class Coder(Protocol):
         """Shapes of the symbols of `height x width` pixels, multiples of `unit`; in the order of `latents`."""
         ...
 
+    def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs of the synthesis graph (all but `lam`) for symbols of any window."""
+        ...
+
     def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
         """Stream and int16 symbols of a tile whose latents are float32; `visible` is its size before padding."""
         ...

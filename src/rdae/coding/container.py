@@ -14,13 +14,15 @@ from typing import NamedTuple
 from rdae.errors import FormatError, LimitError
 
 __all__ = [
-    "MAX_PIXELS", "SIGNATURE", "Chunk", "Colour", "Contents", "Header", "Tag", "parse", "parse_header", "serialise",
+    "LEVELS_PER_QUALITY", "MAX_PIXELS", "QUALITY_LEVELS", "SIGNATURE", "Chunk", "Colour", "Contents", "Header", "Tag", "parse", "parse_header", "serialise",
 ]  # fmt: skip
 
 # a high bit, the name, and both line ends: a transfer as text damages it at once
 SIGNATURE = b"\x89RDAE\r\n\x1a"
 VERSION = 1
 MAX_SIDE = 1 << 20
+LEVELS_PER_QUALITY = 2  # quality 0 to 100 comes in halves
+QUALITY_LEVELS = 100 * LEVELS_PER_QUALITY + 1
 MAX_PIXELS = 1 << 28  # default limit when decoding: 268 megapixels
 HEADER_MAX = 64
 
@@ -168,9 +170,10 @@ def _header(reader: _Reader, name: str, max_pixels: int | None) -> Header:
     colour, level = inner.take(2, "colour type")
     width, height = inner.varint("width"), inner.varint("height")
     model = inner.take(8, "model identity")
-    if colour > 7 or not 0 < width <= MAX_SIDE or not 0 < height <= MAX_SIDE or inner.left:
+    if colour > 7 or level >= QUALITY_LEVELS or not 0 < width <= MAX_SIDE or not 0 < height <= MAX_SIDE or inner.left:
         raise FormatError(
-            f"{name}: colour type {colour} and size {width} x {height} are not possible. The file is damaged."
+            f"{name}: colour type {colour}, quality level {level} or size {width} x {height} is not possible. "
+            "The file is damaged: copy it again."
         )
     if max_pixels is not None and width * height > max_pixels:
         raise LimitError(

@@ -96,9 +96,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def run_jobs(
-    jobs: list[Job], work: Callable[[Job], str], *, workers: int, overwrite: bool
-) -> Iterator[Outcome]:
+def run_jobs(jobs: list[Job], work: Callable[[Job], str], *, workers: int, overwrite: bool) -> Iterator[Outcome]:
     """Runs jobs, several at once, and yields an outcome for each as it finishes; an error stops only its own job."""
 
     def attempt(job: Job) -> Outcome:
@@ -128,9 +126,7 @@ def run_jobs(
             raise
 
 
-def compress_file(
-    codec: Codec, job: Job, *, verify: bool, strip: bool = False, **target: float | int | None
-) -> str:
+def compress_file(codec: Codec, job: Job, *, verify: bool, strip: bool = False, **target: float | int | None) -> str:
     """Compresses one file; returns a line of report.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rdae.coding.container import Colour
+from rdae.coding.container import MAX_SIDE, Colour
 from rdae.errors import ImageError
 
 __all__ = ["Picture", "from_array", "from_pil", "read_picture", "to_pil", "write_picture"]
@@ -70,7 +70,12 @@ def from_array(array: np.ndarray) -> Picture:
         )
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+    if 0 in array.shape or max(array.shape[:2], default=0) > MAX_SIDE:
+        raise ImageError(
+            f"An image needs 1 to {MAX_SIDE} rows and columns, but this one is {array.shape}. "
+            "Cut larger ones into pieces."
+        )
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
         raise ImageError(
             f"An image array must be (H, W), (H, W, 3) or (H, W, 4), not {array.shape}. "
             "Move channels last with array.transpose(1, 2, 0)."
@@ -96,13 +101,16 @@ def from_pil(image: Image.Image) -> Picture:
         wide = np.asarray(image).astype(np.int64)
         if wide.min(initial=0) < 0 or wide.max(initial=0) > 65535:
             raise ImageError("A 32-bit integer image reaches beyond 0...65535. Scale it to 16 bits first.")
-        return replace(from_array(wide.astype(np.uint16)), **meta)
+        grey, clear = wide.astype(np.uint16), image.info.get("transparency")
+        if isinstance(clear, int):  # one grey value stands for "transparent"
+            grey = np.stack([grey, np.where(wide == clear, 0, 65535).astype(np.uint16)], 2)
+        return replace(from_array(grey), **meta)
     if mode == "F":
         raise ImageError("Floating-point images are not supported. Scale to 8 or 16 bits and convert first.")
     if mode == "P" or mode == "PA":
         image = image.convert("RGBA" if mode == "PA" or "transparency" in image.info else "RGB")
     elif mode == "1":
-        image = image.convert("L")
+        image = image.convert("LA" if "transparency" in image.info else "L")
     elif mode in ("L", "RGB") and "transparency" in image.info:
         image = image.convert("RGBA" if mode == "RGB" else "LA")
     elif mode in ("La", "RGBa"):
@@ -128,8 +136,12 @@ def read_picture(source: str | os.PathLike | BinaryIO | bytes) -> Picture:
     try:
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(opened) as image:  # type: ignore[arg-type]
+            reduced = any(";16" in str(tile) for tile in image.tile) and image.mode not in DEEP_MODES
             image.load()
-            return from_pil(image)
+            picture = from_pil(image)
+            if reduced:
+                picture.notes.append("reduced from 16 to 8 bits per channel (pass an array to keep them)")
+            return picture
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image that Pillow can read. Convert it to PNG or TIFF first.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

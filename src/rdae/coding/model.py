@@ -5,15 +5,17 @@
 - `lam`: float64, the weight of distortion at each quality level,
 - the integer tables of the entropy coder.
 
-It contains no code and no pickle. The model's identity is the first 8 bytes of the SHA-256 of the whole file; compressed
-files carry it.
+It contains no code and no pickle. The model's identity is the first 8 bytes of the SHA-256 of the whole file;
+compressed files carry it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from rdae.coding.container import QUALITY_LEVELS
 from rdae.coding.tables import Tables
 from rdae.errors import ModelError, TableError
 
@@ -39,7 +42,7 @@ class Model:
     Args:
         arrays: what the file holds.
         identity: 8 bytes that name the model in compressed files.
-        threads: of ONNX Runtime; 0 takes all cores.
+        threads: of ONNX Runtime; 0 takes all cores (and one pool of threads for all models).
         optimize: False switches graph optimisations off (results of the exact graphs do not change).
     """
 
@@ -52,6 +55,8 @@ class Model:
         self.threads, self._optimize = threads, optimize
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
+        if self.lam.shape != (QUALITY_LEVELS,) or not (np.diff(self.lam) > 0).all():
+            raise ModelError(f"Model {self.name!r} lacks a rising lam for each of {QUALITY_LEVELS} quality levels.")
 
     @property
     def name(self) -> str:
@@ -107,17 +112,36 @@ class Model:
 
         data = self.array(f"graph.{graph}").tobytes()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # each session has threads of its own: idle ones must not spin while another session works
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if _shared_pool(ort) == (self.threads or _cores()):
+            options.use_per_session_threads = False
+        else:
+            options.intra_op_num_threads = self.threads
+            options.inter_op_num_threads = 1
+            # idle threads of one session must not spin while another session works
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not self._optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _shared_pool(ort: Any) -> int:
+    """Threads of one pool for all sessions of the process: a model is twenty graphs that run one after another."""
+    try:
+        ort.set_global_thread_pool_sizes(_cores(), 1)
+    except Exception:  # somebody else in this process has opened a session before
+        return 0
+    return _cores()
 
 
 def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -124,7 +124,10 @@ class SymbolReader:
         return symbols
 
     def _bit(self) -> int:
-        return int(self._coder.decode(_BIT, 1)[0])
+        try:
+            return int(self._coder.decode(_BIT, 1)[0])
+        except (AssertionError, ValueError) as error:
+            raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error
 
     def _read_escapes(self, reach: np.ndarray) -> np.ndarray:
         values = []

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from rdae.errors import ModelError
 
 __all__ = [
-    "ACTIVATION_MAX", "EXACT_LIMIT", "SYMBOL_MAX", "ExactConv", "exact_relu", "symbol_features",
+    "ACTIVATION_MAX", "EXACT_LIMIT", "SYMBOL_MAX", "ExactConv", "compand", "exact_relu",
+    "signed_and_absolute",
 ]  # fmt: skip
 
 ACTIVATION_MAX = 255  # activations are integers in [0, 255]
 WEIGHT_MAX = 127
 EXACT_LIMIT = 2**24  # float32 holds every integer up to here
-SYMBOL_MAX = 120  # |symbol_features| never exceeds this
+SYMBOL_MAX = 120  # |compand(q)| never exceeds this
 
 
 class _Passthrough(torch.autograd.Function):
@@ -53,13 +54,16 @@ def exact_relu(x: Tensor) -> Tensor:
     return floor_through(x.clamp(0.0, ACTIVATION_MAX + 0.5))
 
 
-def symbol_features(q: Tensor) -> Tensor:
-    """Integer features of decoded symbols, `(B, C, H, W)` to `(B, 2C, H, W)`.
+def compand(q: Tensor) -> Tensor:
+    """A logarithm in straight pieces, integer for integer q: `8 c(q,1) + 4 c(q,4) + 2 c(q,16) + c(q,64)`.
 
-    A logarithm in straight pieces, `8 clip(q, 1) + 4 clip(q, 4) + 2 clip(q, 16) + clip(q, 64)` (clips are
-    symmetric), followed by its absolute value. Bounded by 120; exact in float32.
+    `c(q, k)` clips to `[-k, k]`. Bounded by 120; exact in float32. Same shape as q.
     """
-    g = 8 * q.clamp(-1, 1) + 4 * q.clamp(-4, 4) + 2 * q.clamp(-16, 16) + q.clamp(-64, 64)
+    return 8 * q.clamp(-1, 1) + 4 * q.clamp(-4, 4) + 2 * q.clamp(-16, 16) + q.clamp(-64, 64)
+
+
+def signed_and_absolute(g: Tensor) -> Tensor:
+    """Companded symbols and their absolute values, `(B, C, H, W)` to `(B, 2C, H, W)`: what the exact networks read."""
     return torch.cat([g, g.abs()], 1)
 
 
@@ -101,7 +105,7 @@ class ExactConv(nn.Module):
     def quantised(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights, biases (with the rounding half added) and the power-of-two step of each output channel."""
         largest = self.weight.detach().abs().flatten(1).amax(1).clamp_min(1e-6)
-        # 2**-20 at the least keeps bias / step far inside float32 for channels that have died
+        # 2**-16 at the least keeps bias / step far inside float32 for channels that have died
         step = torch.exp2(torch.ceil(torch.log2(largest / WEIGHT_MAX))).clamp_min(2.0**-16)
         unit = step[:, None, None, None]
         scaled = self.weight / unit
@@ -117,19 +121,26 @@ class ExactConv(nn.Module):
         return F.conv2d(x, weight, bias, padding=self.padding, groups=self.groups)
 
     @torch.no_grad()
-    def accumulator_bound(self, added: float = 0.0) -> float:
-        """Largest magnitude, in units of the smallest step, that any partial sum can reach.
+    def accumulator_bound(self, *others: ExactConv, added: float = 0.0) -> float:
+        """Largest magnitude, in units of the smallest step, that any partial sum before rounding can reach.
 
         Args:
-            added: bound on what is added to the output before rounding (a residual, a bias per image).
+            others: layers, of as many outputs, whose outputs are added to this one's before rounding. A layer with
+                a fine step and one with large weights need a common bound: neither's own one covers their sum.
+            added: bound on what else is added before rounding (a residual, a bias per image, halves); all multiples
+                of one half.
 
         Raises:
             ModelError: the bound is not below 2**24, so float32 would no longer be exact.
         """
-        weight, bias, step = self.quantised()
-        total = weight.double().abs().flatten(1).sum(1) * self.input_max + bias.double().abs() + added
-        bound = float((total / torch.minimum(step, step.new_tensor(0.5)).double()).max())
-        if bound >= EXACT_LIMIT:
+        reach = torch.full((self.weight.shape[0],), added, dtype=torch.float64, device=self.weight.device)
+        unit = torch.full_like(reach, 0.5)
+        for layer in (self, *others):
+            weight, bias, step = layer.quantised()
+            reach += weight.double().abs().flatten(1).sum(1) * layer.input_max + bias.double().abs() + 0.5
+            unit = torch.minimum(unit, step.double())
+        bound = float((reach / unit).max())
+        if not bound < EXACT_LIMIT:  # NaN is refused too
             raise ModelError(
                 f"A layer of the entropy network can reach {bound:.0f}, past the {EXACT_LIMIT} up to which "
                 "float32 counts exactly. Train with weight decay, or clip the layer's weights, and export again."

@@ -24,9 +24,7 @@ class PyramidEncoder(nn.Module):
         self.levels = levels
 
     def forward(self, y: Tensor, lam: Tensor) -> Pyramid:
-        bands = wavelet_analysis(rgb_to_opponent(y - 0.5), self.levels)
-        step = step_of(lam)[:, None, None, None]
-        return Pyramid([band / step for band in bands])
+        return wavelet_analysis(rgb_to_opponent(y - 0.5), self.levels, step_of(lam))
 
 
 class PyramidDecoder(nn.Module):
@@ -39,4 +37,4 @@ class PyramidDecoder(nn.Module):
     def forward(self, symbols: list[Tensor], lam: Tensor) -> Tensor:
         step = step_of(lam)
         refined = self.refiner(symbols, torch.log(255.0 * step))
-        return opponent_to_rgb(wavelet_synthesis([band * step[:, None, None, None] for band in refined])) + 0.5
+        return opponent_to_rgb(wavelet_synthesis(refined, step)) + 0.5

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdae.networks.exact import symbol_features
+from rdae.networks.exact import compand
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 
 __all__ = ["REFINED_LEVELS", "SubbandRefiner"]
@@ -44,11 +44,10 @@ class _LevelRefiner(nn.Module):
         nn.init.zeros_(self.write.bias)
 
     def forward(self, own: Tensor, parents: Tensor, grandparents: Tensor, bias: Tensor) -> Tensor:
-        own = space_to_depth(own)
+        """Folded corrections from companded symbols: own folded, the others unfolded."""
         coarse = F.interpolate(grandparents, scale_factor=2.0, mode="nearest")
-        q = torch.cat([own, parents, coarse], 1)
-        g, _ = symbol_features(q).chunk(2, 1)
-        return depth_to_space(self.write(self.blocks(self.read(g * INPUT_SCALE) + bias)))
+        g = torch.cat([own, parents, coarse], 1)
+        return self.write(self.blocks(self.read(g * INPUT_SCALE) + bias))
 
 
 class SubbandRefiner(nn.Module):
@@ -65,10 +64,22 @@ class SubbandRefiner(nn.Module):
 
     def forward(self, symbols: list[Tensor], log_step: Tensor) -> list[Tensor]:
         """Refined latents in units of the step, same shapes as `symbols`; `log_step` is `(B,)`."""
+        fine = [compand(q) for q in symbols[-REFINED_LEVELS - 2 :]]
+        corrections = self.corrections([space_to_depth(g) for g in fine[2:]], fine, log_step)
+        changed = [q + depth_to_space(c) for q, c in zip(symbols[-REFINED_LEVELS:], corrections, strict=True)]
+        return [*symbols[:-REFINED_LEVELS], *changed]
+
+    def corrections(self, folded: list[Tensor], unfolded: list[Tensor], log_step: Tensor) -> list[Tensor]:
+        """Folded corrections in units of the step, coarse to fine.
+
+        Args:
+            folded: companded symbols of levels 3, 2, 1, `(B, 36, H, W)`.
+            unfolded: companded symbols of levels 5, 4, 3, 2 (and more), `(B, 9, H, W)`.
+            log_step: ln of the step in grey levels, `(B,)`.
+        """
         x = (log_step[:, None] - 3.0) / 1.2
         biases = self.quality(torch.cat([x, x * x, torch.sin(2 * x)], 1))[..., None, None].chunk(REFINED_LEVELS, 1)
-        refined = list(symbols)
-        for level in range(1, REFINED_LEVELS + 1):
-            own, parents, grandparents = symbols[-level], symbols[-level - 1], symbols[-level - 2]
-            refined[-level] = own + self.nets[level - 1](own, parents, grandparents, biases[level - 1])
-        return refined
+        return [
+            self.nets[level - 1](own, unfolded[k + 1], unfolded[k], biases[level - 1])
+            for k, (level, own) in enumerate(zip(range(REFINED_LEVELS, 0, -1), folded, strict=True))
+        ]

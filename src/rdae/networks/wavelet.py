@@ -1,8 +1,8 @@
 """The linear path of the photograph codec: a colour rotation and a CDF 9/7 wavelet pyramid.
 
-Every sub-band is scaled so that its synthesis basis functions have unit norm. One step size for all
-sub-bands then spends the same squared error everywhere, which is what minimises rate + lam * squared
-error at high rates. Source: Cohen, Daubechies & Feauveau 1992; lifting constants as in JPEG 2000
+The lifting steps carry no gains of their own; every sub-band is scaled so that its synthesis basis functions have unit
+norm. One step size for all sub-bands then spends the same squared error everywhere, which is what minimises
+rate + lam * squared error at high rates. Source: Cohen, Daubechies & Feauveau 1992; lifting constants as in JPEG 2000
 (ISO/IEC 15444-1, annex F).
 """
 
@@ -18,7 +18,6 @@ from rdae.errors import ShapeError
 __all__ = ["Pyramid", "opponent_to_rgb", "rgb_to_opponent", "wavelet_analysis", "wavelet_synthesis"]
 
 ALPHA, BETA, GAMMA, DELTA = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
-LOW_GAIN = 1.149604398860241  # makes the low-pass gain at frequency 0 equal sqrt(2)
 
 # Rows are orthonormal: luma, red against blue, green against magenta. Equal errors in the three cost
 # equal errors in RGB, and for photographs the rotation is close to the Karhunen-Loeve transform.
@@ -76,11 +75,10 @@ def _split(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     low = low + BETA * (high + _shifted(high, dim, False))
     high = high + GAMMA * (low + _shifted(low, dim, True))
     low = low + DELTA * (high + _shifted(high, dim, False))
-    return LOW_GAIN * low, high / LOW_GAIN
+    return low, high
 
 
 def _merge(low: Tensor, high: Tensor, dim: int) -> Tensor:
-    low, high = low / LOW_GAIN, high * LOW_GAIN
     low = low - DELTA * (high + _shifted(high, dim, False))
     high = high - GAMMA * (low + _shifted(low, dim, True))
     low = low - BETA * (high + _shifted(high, dim, False))
@@ -132,8 +130,8 @@ def _scales(pyramid: list[Tensor]) -> list[Tensor]:
     return scales
 
 
-def wavelet_analysis(x: Tensor, levels: int) -> Pyramid:
-    """Sub-bands of `(B, C, H, W)`, scaled to unit-norm synthesis functions; same unit as x.
+def wavelet_analysis(x: Tensor, levels: int, unit: Tensor | None = None) -> Pyramid:
+    """Sub-bands of `(B, C, H, W)`, scaled to unit-norm synthesis functions; in the unit of x, or in `unit`, `(B,)`.
 
     Raises:
         ShapeError: a side is not a positive multiple of `2**levels`.
@@ -144,9 +142,15 @@ def wavelet_analysis(x: Tensor, levels: int) -> Pyramid:
             f"but x is {tuple(x.shape)}. Pad x first."
         )
     raw = _raw_analysis(x, levels)
-    return Pyramid([band * scale for band, scale in zip(raw, _scales(raw), strict=True)])
+    scales = _scales(raw)
+    if unit is not None:
+        scales = [scale / unit[:, None, None, None] for scale in scales]
+    return Pyramid([band * scale for band, scale in zip(raw, scales, strict=True)])
 
 
-def wavelet_synthesis(pyramid: list[Tensor]) -> Tensor:
-    """Inverse of `wavelet_analysis`."""
-    return _raw_synthesis([band / scale for band, scale in zip(pyramid, _scales(pyramid), strict=True)])
+def wavelet_synthesis(pyramid: list[Tensor], unit: Tensor | None = None) -> Tensor:
+    """Inverse of `wavelet_analysis` with the same unit."""
+    scales = [1 / scale for scale in _scales(pyramid)]
+    if unit is not None:
+        scales = [scale * unit[:, None, None, None] for scale in scales]
+    return _raw_synthesis([band * scale for band, scale in zip(pyramid, scales, strict=True)])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rdae.channels import Channel, Coded, Conditional
 from rdae.coding.pyramid import LOW_DEPTHS, SPREAD_THRESHOLDS, groups_of_level, interpolations, network_of_level
-from rdae.networks.exact import SYMBOL_MAX, ExactConv, exact_relu, floor_through, symbol_features
+from rdae.networks.exact import SYMBOL_MAX, ExactConv, compand, exact_relu, floor_through, signed_and_absolute
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.density import SymbolDensity
@@ -90,19 +90,19 @@ class _Head(nn.Module):
 
 
 class _Update(nn.Module):
-    """Takes in the symbols of a finished group."""
+    """Takes in the companded symbols of a finished group."""
 
     def __init__(self, channels: int, symbols: int) -> None:
         super().__init__()
         self.read = ExactConv(2 * symbols, channels, gain=0.5, input_max=SYMBOL_MAX)
         self.block = _Block(channels)
 
-    def forward(self, h: Tensor, q: Tensor) -> Tensor:
-        return self.block(exact_relu(h + self.read(symbol_features(q))))
+    def forward(self, h: Tensor, g: Tensor) -> Tensor:
+        return self.block(exact_relu(h + self.read(signed_and_absolute(g))))
 
 
 class _Entry(nn.Module):
-    """State of a level before its first group, from the coarser level's state and the parents."""
+    """State of a level before its first group, from the coarser level's state and the companded parents."""
 
     def __init__(self, coarser: int, channels: int) -> None:
         super().__init__()
@@ -112,18 +112,18 @@ class _Entry(nn.Module):
 
     def forward(self, state: Tensor, parents: Tensor, bias: Tensor) -> Tensor:
         up = depth_to_space(exact_relu(self.up(state)))
-        return exact_relu(self.mix(up) + self.parents(symbol_features(parents)) - 0.5 + bias)
+        return exact_relu(self.mix(up) + self.parents(signed_and_absolute(parents)) - 0.5 + bias)
 
 
 class _LowEntry(nn.Module):
-    """State of the coarsest level before its first group, from the residuals of the low band."""
+    """State of the coarsest level before its first group, from the companded residuals of the low band."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.read = ExactConv(24, channels, gain=0.5, input_max=SYMBOL_MAX)
 
     def forward(self, residual: Tensor, bias: Tensor) -> Tensor:
-        return exact_relu(self.read(symbol_features(residual)) + bias)
+        return exact_relu(self.read(signed_and_absolute(residual)) + bias)
 
 
 class _Level(nn.Module):
@@ -190,9 +190,9 @@ class PyramidPrior(nn.Module):
             which = network_of_level(level) - 1
             bias = biases[level - 1]
             if level == self.levels:
-                h = self.low_entry(space_to_depth(residual), bias)
+                h = self.low_entry(space_to_depth(compand(residual)), bias)
             else:
-                h = self.entries[which](state, parents, bias)
+                h = self.entries[which](state, compand(parents), bias)
             values = space_to_depth(u[self.levels + 1 - level])
             q, nats, state = self._level(which, level, h, values, channel)
             parents = depth_to_space(q)
@@ -212,7 +212,7 @@ class PyramidPrior(nn.Module):
             indices.append(index)
             skews.append(skew)
             if k < len(net.updates):
-                h = net.updates[k](h, here)
+                h = net.updates[k](h, compand(here))
         coded = torch.cat(symbols, 1)
         nats = -self.density.log_prob(coded, torch.cat(indices, 1), torch.cat(skews, 1)).sum((1, 2, 3))
         order = torch.tensor([c for group in groups for c in group]).argsort()

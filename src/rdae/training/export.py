@@ -16,20 +16,22 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
+from rdae.coding.container import QUALITY_LEVELS
 from rdae.coding.model import pack_model
 from rdae.coding.pyramid import SKEWS, groups_of_level
 from rdae.coding.tables import integer_table
 from rdae.errors import ModelError
 from rdae.networks.exact import ACTIVATION_MAX, ExactConv
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder, step_of
+from rdae.networks.refine import REFINED_LEVELS
 from rdae.networks.shuffle import depth_to_space, space_to_depth
+from rdae.networks.wavelet import opponent_to_rgb, wavelet_synthesis
 from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SKEW_MAX, SymbolDensity
 from rdae.priors.pyramid import PyramidPrior
 from rdae.training.recipe import Recipe
 
-__all__ = ["QUALITY_LEVELS", "density_tables", "export_pyramid", "member_numbers"]
+__all__ = ["density_tables", "export_pyramid", "member_numbers"]
 
-QUALITY_LEVELS = 201  # quality 0 to 100 in halves
 TILE = 2048
 HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
 REACH_MAX, REACH_MAX_LOW = 200, 400
@@ -105,15 +107,23 @@ class _Analysis(nn.Module):
 
 
 class _Synthesis(nn.Module):
-    """Folded symbols to pixels."""
+    """Folded symbols, and the companded symbols of all levels, to pixels."""
 
-    def __init__(self, decoder: PyramidDecoder) -> None:
+    def __init__(self, decoder: PyramidDecoder, levels: int) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.levels = decoder, levels
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        low, *details, lam = inputs
-        return self.decoder([low, *(depth_to_space(detail) for detail in details)], lam).clamp(0, 1)
+        low, lam = inputs[0], inputs[-1]
+        details, companded = inputs[1 : 1 + self.levels], inputs[1 + self.levels : -1]
+        step = step_of(lam)
+        unfolded = [depth_to_space(g) for g in companded[-REFINED_LEVELS - 2 : -1]]
+        corrections = self.decoder.refiner.corrections(
+            list(companded[-REFINED_LEVELS:]), unfolded, torch.log(255.0 * step)
+        )
+        refined = [q + c for q, c in zip(details[-REFINED_LEVELS:], corrections, strict=True)]
+        bands = [depth_to_space(q) for q in (*details[:-REFINED_LEVELS], *refined)]
+        return (opponent_to_rgb(wavelet_synthesis([low, *bands], step)) + 0.5).clamp(0, 1)
 
 
 class _Entry(nn.Module):
@@ -140,8 +150,8 @@ class _Pass(nn.Module):
         super().__init__()
         self.update, self.head, self.scales = net.updates[k - 1], net.heads[k], scales
 
-    def forward(self, h: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.update(h, q)
+    def forward(self, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.update(h, g)
         return h, member_numbers(*self.head(h), self.scales)
 
 
@@ -157,7 +167,8 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
     symbols |= {
         f"detail{level}": torch.zeros(1, 36, side >> level, 3 * (side >> level + 1)) for level in range(levels, 0, -1)
     }
-    yield "synthesis", _Synthesis(model.decoder), {**symbols, "lam": lam}, ["y"]
+    companded = {f"g.{name}": x for name, x in symbols.items() if name != "low"}
+    yield "synthesis", _Synthesis(model.decoder, levels), {**symbols, **companded, "lam": lam}, ["y"]
     fine, middle, coarse = prior.channels
     bias = torch.zeros(1, coarse, 1, 1)
     yield "low", prior.low_entry, {"residual": torch.zeros(1, 12, 2, 3), "bias": bias}, ["h"]
@@ -173,11 +184,11 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
         yield f"level{net}.start", _Start(level, scales), {"h": h}, ["h_next", "members"]
         groups = groups_of_level(net)
         for k in range(1, len(groups)):
-            q = torch.zeros(1, len(groups[k - 1]), 4, 6)
-            yield f"level{net}.pass{k}", _Pass(level, k, scales), {"h": h, "q": q}, ["h_next", "members"]
+            g = torch.zeros(1, len(groups[k - 1]), 4, 6)
+            yield f"level{net}.pass{k}", _Pass(level, k, scales), {"h": h, "g": g}, ["h_next", "members"]
         if net > 1:
-            q = torch.zeros(1, len(groups[-1]), 4, 6)
-            yield f"level{net}.finish", level.updates[-1], {"h": h, "q": q}, ["h_next"]
+            g = torch.zeros(1, len(groups[-1]), 4, 6)
+            yield f"level{net}.finish", level.updates[-1], {"h": h, "g": g}, ["h_next"]
 
 
 def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
@@ -208,8 +219,11 @@ def check_exact(prior: PyramidPrior) -> float:
     largest = 0.0
     for layer in prior.modules():
         if isinstance(layer, ExactConv):
-            # what may be added before rounding: a residual, a second convolution, a bias per image
+            # what may be added before rounding: a residual of at most 255, a bias per image of at most 127, halves
             largest = max(largest, layer.accumulator_bound(added=4.0 * ACTIVATION_MAX))
+    for entry in prior.entries:  # these add two convolutions: each partial sum counts in the finer step of the two
+        mix, parents = entry.mix, entry.parents
+        largest = max(largest, mix.accumulator_bound(parents, added=4.0 * ACTIVATION_MAX))  # type: ignore[operator,union-attr]
     return largest / 2**24
 
 

@@ -32,7 +32,7 @@ class Monitor:
         if not active:
             return
         out.mkdir(parents=True, exist_ok=True)
-        self._log = open(out / "log.jsonl", "a", encoding="utf-8")
+        self._log = open(out / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (close() closes it)
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first)
         self._bar = Progress(
             TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[report]}"),

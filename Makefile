@@ -1,0 +1,38 @@
+# `make demo` and `make test` work on an empty machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test test-slow check format docs-examples clean
+
+demo: .venv-demo/installed
+	.venv-demo/bin/python scripts/demo.py examples demo-output
+
+.venv-demo/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet -c constraints.txt .
+	touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet -c constraints.txt -e ".[train,dev]"
+	touch $@
+
+test: $(VENV)/installed
+	$(RUN)/python -m pytest
+
+test-slow: $(VENV)/installed
+	$(RUN)/python -m pytest -m slow
+
+check: $(VENV)/installed
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/python -m pytest
+
+format: $(VENV)/installed
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .venv-demo demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,68 @@
+"""How near a decoded image is to the original: PSNR and MS-SSIM of arrays, without PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rdae.errors import ShapeError
+
+__all__ = ["ms_ssim", "psnr"]
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW, SIGMA = 11, 1.5
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over all elements; the peak is that of the type, uint8 or uint16."""
+    _same(a, b)
+    error = np.square(a.astype(np.float64) - b).mean()
+    peak = 65535 if a.dtype == np.uint16 else 255
+    return float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
+
+
+def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Multi-scale structural similarity, mean over channels (Wang, Simoncelli & Bovik 2003).
+
+    Args:
+        a, b: `(H, W)` or `(H, W, C)`, uint8 or uint16, sides of at least 161.
+    """
+    _same(a, b)
+    if min(a.shape[:2]) < (WINDOW - 1) * 16 + 1:
+        raise ShapeError(f"MS-SSIM needs sides of at least {(WINDOW - 1) * 16 + 1}, but the image is {a.shape[:2]}.")
+    peak = 65535.0 if a.dtype == np.uint16 else 255.0
+    x, y = (np.moveaxis(np.atleast_3d(z).astype(np.float64), 2, 0) for z in (a, b))
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    product = np.ones(x.shape[0])
+    for scale, weight in enumerate(WEIGHTS):
+        mean_x, mean_y = _blur(x), _blur(y)
+        variances = _blur(x * x) - mean_x**2 + _blur(y * y) - mean_y**2
+        term = (2 * (_blur(x * y) - mean_x * mean_y) + c2) / (variances + c2)
+        last = scale == len(WEIGHTS) - 1
+        if last:
+            term = term * (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        product *= np.maximum(term.mean((1, 2)), 1e-6) ** weight
+        if not last:
+            x, y = _halve(x), _halve(y)
+    return float(product.mean())
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise ShapeError(f"The images are {a.shape} and {b.shape}. Compare images of one size and kind.")
+
+
+def _blur(x: np.ndarray) -> np.ndarray:
+    at = np.arange(WINDOW) - WINDOW // 2
+    window = np.exp(-(at**2) / (2 * SIGMA**2))
+    window /= window.sum()
+    height, width = x.shape[1] - WINDOW + 1, x.shape[2] - WINDOW + 1
+    rows = sum(w * x[:, k : k + height] for k, w in enumerate(window))
+    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(window))
+
+
+def _halve(x: np.ndarray) -> np.ndarray:
+    """Mean of 2 x 2 blocks; an odd side is padded with zeros in front, as the common implementations do."""
+    x = np.pad(x, ((0, 0), (x.shape[1] % 2, x.shape[1] % 2), (x.shape[2] % 2, x.shape[2] % 2)))
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    x = x[:, :height, :width]
+    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
