@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from jpeg_family import jpeg2000_of_size, jpeg_of_size, pixels_of, psnr
+from jpeg_family import jpeg2000_of_size, jpeg_of_size, pixels_of
 from PIL import Image, ImageDraw
 
 import rdae
-from rdae.coding.quality import ms_ssim
+from rdae.coding.quality import ms_ssim, psnr
 
 QUALITY = 20.0
 CROP = (320, 240)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-__all__ = ["jpeg", "jpeg2000", "pixels_of", "psnr"]
+__all__ = ["jpeg", "jpeg2000", "jpeg2000_of_size", "jpeg_of_size", "pixels_of"]
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
@@ -54,9 +54,3 @@ def _best(make: Callable[[int], bytes], low: int, high: int, size: int) -> bytes
 def pixels_of(data: bytes) -> np.ndarray:
     """Decoded pixels."""
     return np.asarray(Image.open(io.BytesIO(data)))
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR in dB over all channels, 8 bits."""
-    error = np.square(a.astype(np.float64) - b).mean()
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from rdae.coding import quality as measure
 from rdae.coding import tiles
 from rdae.coding.coder import Coder
 from rdae.coding.container import (
@@ -28,6 +29,7 @@ from rdae.coding.container import (
     parse_header,
     serialise,
 )
+from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, UniversalCoder
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
 from rdae.coding.model import Model, load_model, shipped_models
 from rdae.coding.pyramid import PyramidCoder
@@ -36,7 +38,12 @@ from rdae.errors import FormatError, ImageError, ModelError, TargetError
 __all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "compress", "decompress", "load"]
 
 DEFAULT_QUALITY = 50.0
-CODERS: dict[str, Callable[[Model], Coder]] = {"pyramid": PyramidCoder.of}
+CODERS: dict[str, Callable[[Model], Coder]] = {
+    "pyramid": PyramidCoder.of,
+    "factorised": FactorisedCoder.of,
+    "hyperprior": HyperpriorCoder.of,
+    "universal": UniversalCoder.of,
+}
 METADATA = ((Tag.ICC, "icc"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp"))
 
 Source = Image.Image | np.ndarray | str | os.PathLike | bytes
@@ -233,13 +240,12 @@ class Codec:
                 for x, unit in zip(symbols, self._coder.latents.values(), strict=True)
             ]
             inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen), "lam": lam}
-            (y,) = self.model.run("synthesis", inputs)
-            y = y[0][(slice(None), *tile.cut(outer, 1))]
+            y = self.model.run("synthesis", inputs)[0][tile.cut(outer, 1)]
             if grey:
-                y = y.mean(0, keepdims=True)
+                y = y.mean(2, keepdims=True)
             y = y * np.float32(65535 if deep else 255)
             y += np.float32(0.5)
-            out[tile.top : tile.bottom, tile.left : tile.right] = y.transpose(1, 2, 0)
+            out[tile.top : tile.bottom, tile.left : tile.right] = y
         return out
 
     def _largest(self, picture: Picture, extra: list[Chunk], size: int) -> tuple[int, bytes]:
@@ -281,9 +287,7 @@ class Codec:
     def _attempt(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, float]:
         data, symbols = self._encode(picture, level, extra)
         shown = self._synthesise(symbols, level, picture.size, picture.pixels.shape[2] == 1, picture.deep)
-        error = np.square(shown.astype(np.float64) - picture.pixels).mean()
-        peak = 65535 if picture.deep else 255
-        return data, float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
+        return data, measure.psnr(picture.pixels, shown)
 
     def _chunks(self, picture: Picture) -> list[Chunk]:
         chunks = [

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from rdae.errors import FormatError, LimitError
 
 __all__ = [
-    "LEVELS_PER_QUALITY", "MAX_PIXELS", "QUALITY_LEVELS", "SIGNATURE", "Chunk", "Colour", "Contents", "Header", "Tag", "parse", "parse_header", "serialise",
+    "LEVELS_PER_QUALITY", "MAX_PIXELS", "QUALITY_LEVELS", "SIGNATURE", "Chunk", "Colour", "Contents", "Header", "Tag",
+    "parse", "parse_header", "serialise",
 ]  # fmt: skip
 
 # a high bit, the name, and both line ends: a transfer as text damages it at once

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from rdae.coding.codec import Codec, codec_for
 from rdae.coding.container import MAX_PIXELS
-from rdae.coding.image import Picture, read_picture, write_picture
+from rdae.coding.image import read_picture, write_picture
+from rdae.coding.quality import psnr
 from rdae.errors import ImageError, RdaeError
 
 __all__ = ["SUFFIX", "Job", "Outcome", "compress_file", "decompress_file", "is_image", "plan", "run_jobs", "whole_file"]
@@ -151,7 +151,7 @@ def compress_file(codec: Codec, job: Job, *, verify: bool, strip: bool = False, 
     )
     if verify:
         shown = codec.decompress(job.target.read_bytes(), name=str(job.target), max_pixels=None)
-        report += f", verified, {_psnr(picture, shown):.2f} dB"
+        report += f", verified, {psnr(picture.pixels, shown.pixels):.2f} dB"
     return report + "".join(f", {note}" for note in result.notes)
 
 
@@ -168,11 +168,6 @@ def decompress_file(
     seconds = time.perf_counter() - began
     height, width = picture.size
     return f"{width} x {height}, {seconds:.2f} s, {width * height / seconds / 1e6:.1f} MP/s"
-
-
-def _psnr(picture: Picture, shown: Picture) -> float:
-    error = np.square(picture.pixels.astype(np.float64) - shown.pixels).mean()
-    return float("inf") if error == 0 else float(10 * np.log10((65535 if picture.deep else 255) ** 2 / error))
 
 
 def is_image(path: Path) -> bool:

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ class Model:
     Args:
         arrays: what the file holds.
         identity: 8 bytes that name the model in compressed files.
-        threads: of ONNX Runtime; 0 takes all cores (and one pool of threads for all models).
+        threads: of ONNX Runtime; 0 takes all cores.
         optimize: False switches graph optimisations off (results of the exact graphs do not change).
     """
 
@@ -113,13 +111,10 @@ class Model:
         data = self.array(f"graph.{graph}").tobytes()
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        if _shared_pool(ort) == (self.threads or _cores()):
-            options.use_per_session_threads = False
-        else:
-            options.intra_op_num_threads = self.threads
-            options.inter_op_num_threads = 1
-            # idle threads of one session must not spin while another session works
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # each of twenty graphs has threads of its own: those of one must not spin while another works
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self._optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -128,28 +123,12 @@ class Model:
             raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _shared_pool(ort: Any) -> int:
-    """Threads of one pool for all sessions of the process: a model is twenty graphs that run one after another."""
-    try:
-        ort.set_global_thread_pool_sizes(_cores(), 1)
-    except Exception:  # somebody else in this process has opened a session before
-        return 0
-    return _cores()
-
-
 def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     try:
         card = json.loads(arrays["card"].tobytes().decode("utf-8"))
         version = card["version"]
         card["name"], card["coder"], card["tile"], card["halo"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(
             f"This is not a codec file ({error!r} in its card). Pass one that `rdae train` wrote."
         ) from error

@@ -26,7 +26,7 @@ from rdae.networks.wavelet import OPPONENT
 
 __all__ = [
     "WIDTHS", "ConvolutionalDecoder", "ConvolutionalEncoder", "Downsample", "Upsample", "block_transform",
-    "typical_spread",
+    "compressed", "typical_spread",
 ]  # fmt: skip
 
 COLOURS = 3
@@ -38,14 +38,14 @@ CORRECTION = 1 / 16
 
 
 def block_transform(block: int) -> Tensor:
-    """The orthonormal transform of a colour block: rotation to luma and two opponent colours, then the cosine transform.
+    """The orthonormal transform of a colour block: rotation to luma and two opponent colours, then cosines.
 
     Args:
         block: side n of the block.
 
     Returns:
         `(3 n**2, 3 n**2)` float64. Row `3 * rank + colour` is a basis function, frequencies ranked along diagonals as
-        in JPEG; column `n**2 * channel + n * row + column` is a sample, the order of `torch.nn.functional.pixel_unshuffle`.
+        in JPEG; column `n**2 * channel + n * row + column` is a sample, as `pixel_unshuffle` orders them.
     """
     at = torch.arange(block, dtype=torch.float64)
     cosines = torch.cos(math.pi / block * at[:, None] * (at + 0.5)) * math.sqrt(2 / block)
@@ -69,6 +69,11 @@ def typical_spread(block: int) -> Tensor:
 
 def _activation(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE)
+
+
+def compressed(z: Tensor) -> Tensor:
+    """`z / sqrt(1 + |z|)`: odd, of slope 1 at 0, and slow where latents are large; what networks read of latents."""
+    return z / torch.sqrt(1 + z.abs())
 
 
 class Downsample(nn.Conv2d):
@@ -194,7 +199,7 @@ class ConvolutionalEncoder(nn.Module):
 class ConvolutionalDecoder(nn.Module):
     """A latent in units of the rounding step to RGB.
 
-    `y_hat = T' (z / gain(lam)) + net(asinh z) * step(lam)`: what the network adds is in units of the step.
+    `y_hat = T' (z / gain(lam)) + net(compressed z) * step(lam)`: what the network adds is in units of the step.
 
     Args:
         widths, lam: as for `ConvolutionalEncoder`; the network goes through the widths backwards.
@@ -249,7 +254,7 @@ class ConvolutionalDecoder(nn.Module):
                 "Build encoder and decoder with the same widths."
             )
         linear = F.pixel_shuffle(F.conv2d(z * self.gain(lam), self.transform), self.block)
-        h = self.residual(_activation(self.read(torch.asinh(z))) * self.features(lam))
+        h = self.residual(_activation(self.read(compressed(z))) * self.features(lam))
         for layer in self.up:
             h = layer(h)
         return linear + h * self.step(lam) + 0.5

@@ -76,8 +76,11 @@ class _Block(nn.Module):
 class _Head(nn.Module):
     """Scale index and skew of each symbol of a group."""
 
+    index_unit, skew_unit = 1 / 8, 1 / 16  # keep the last weights of ordinary size
+
     def __init__(self, channels: int, symbols: int) -> None:
         super().__init__()
+        self.symbols = symbols
         self.hidden = ExactConv(channels, channels)
         self.out = ExactConv(channels, 2 * symbols, gain=0.1)
         with torch.no_grad():
@@ -86,7 +89,7 @@ class _Head(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         index, skew = self.out(exact_relu(self.hidden(h))).chunk(2, 1)
-        return index / 8, skew / 16  # eighths keep the last weights of ordinary size
+        return index * self.index_unit, skew * self.skew_unit
 
 
 class _Update(nn.Module):

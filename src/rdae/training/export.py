@@ -21,7 +21,7 @@ from rdae.coding.model import pack_model
 from rdae.coding.pyramid import SKEWS, groups_of_level
 from rdae.coding.tables import integer_table
 from rdae.errors import ModelError
-from rdae.networks.exact import ACTIVATION_MAX, ExactConv
+from rdae.networks.exact import ACTIVATION_MAX, ExactConv, exact_relu, signed_and_absolute
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder, step_of
 from rdae.networks.refine import REFINED_LEVELS
 from rdae.networks.shuffle import depth_to_space, space_to_depth
@@ -30,7 +30,7 @@ from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SKEW_MAX, SymbolDensity
 from rdae.priors.pyramid import PyramidPrior
 from rdae.training.recipe import Recipe
 
-__all__ = ["density_tables", "export_pyramid", "member_numbers"]
+__all__ = ["density_tables", "export_pyramid"]
 
 TILE = 2048
 HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
@@ -61,14 +61,6 @@ def _double(density: SymbolDensity) -> SymbolDensity:
     return copy.double().requires_grad_(False)
 
 
-def member_numbers(index: Tensor, skew: Tensor, scales: int) -> Tensor:
-    """`SKEWS * index + |skew|`, negative where skew < 0: whole numbers, rounded halves up."""
-    index = torch.floor(index + 0.5).clamp(0, scales - 1)
-    skew = torch.floor(skew + 0.5).clamp(-SKEW_MAX, SKEW_MAX)
-    number = SKEWS * index + skew.abs()
-    return torch.where(skew < 0, -number, number)
-
-
 class _Frozen(nn.Module):
     """An exact convolution with its quantised weights as constants."""
 
@@ -86,12 +78,13 @@ class _Frozen(nn.Module):
         return self.conv(x)
 
 
-def _freeze(module: nn.Module) -> None:
+def freeze(module: nn.Module) -> None:
+    """Replaces every `ExactConv` below a module by one whose quantised weights are constants."""
     for name, child in module.named_children():
         if isinstance(child, ExactConv):
             setattr(module, name, _Frozen(child))
         else:
-            _freeze(child)
+            freeze(child)
 
 
 class _Analysis(nn.Module):
@@ -107,52 +100,84 @@ class _Analysis(nn.Module):
 
 
 class _Synthesis(nn.Module):
-    """Folded symbols, and the companded symbols of all levels, to pixels."""
+    """Folded symbols (int16), and the companded symbols of all levels (int8), to pixels in [0, 1], `(H, W, 3)`."""
 
     def __init__(self, decoder: PyramidDecoder, levels: int) -> None:
         super().__init__()
         self.decoder, self.levels = decoder, levels
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        low, lam = inputs[0], inputs[-1]
-        details, companded = inputs[1 : 1 + self.levels], inputs[1 + self.levels : -1]
+        low, lam = inputs[0].float(), inputs[-1]
+        details = [q.float() for q in inputs[1 : 1 + self.levels]]
+        companded = [g.float() for g in inputs[1 + self.levels : -1]]
         step = step_of(lam)
         unfolded = [depth_to_space(g) for g in companded[-REFINED_LEVELS - 2 : -1]]
-        corrections = self.decoder.refiner.corrections(
-            list(companded[-REFINED_LEVELS:]), unfolded, torch.log(255.0 * step)
-        )
+        corrections = self.decoder.refiner.corrections(companded[-REFINED_LEVELS:], unfolded, torch.log(255.0 * step))
         refined = [q + c for q, c in zip(details[-REFINED_LEVELS:], corrections, strict=True)]
         bands = [depth_to_space(q) for q in (*details[:-REFINED_LEVELS], *refined)]
-        return (opponent_to_rgb(wavelet_synthesis([low, *bands], step)) + 0.5).clamp(0, 1)
+        return (opponent_to_rgb(wavelet_synthesis([low, *bands], step)) + 0.5).clamp(0, 1)[0].permute(1, 2, 0)
 
 
 class _Entry(nn.Module):
+    """The coarser state and the folded, companded symbols of the parents to the state of a level.
+
+    Two sums of products and a bias, added before rounding, are one convolution of the joined inputs.
+    """
+
     def __init__(self, entry: nn.Module) -> None:
         super().__init__()
-        self.entry = entry
+        self.up = entry.up
+        mix, parents = entry.mix.conv, entry.parents.conv
+        self.join = nn.Conv2d(mix.in_channels + parents.in_channels, mix.out_channels, 1)
+        self.join.weight.copy_(torch.cat([mix.weight, parents.weight], 1))
+        self.join.bias.copy_(mix.bias + parents.bias - 0.5)
 
     def forward(self, state: Tensor, parents: Tensor, bias: Tensor) -> Tensor:
-        return self.entry(state, depth_to_space(parents), bias)
+        up = depth_to_space(exact_relu(self.up(state)))
+        return exact_relu(self.join(torch.cat([up, signed_and_absolute(depth_to_space(parents))], 1)) + bias)
+
+
+class _Members(nn.Module):
+    """Scale index and skew of each symbol as whole numbers, int8: `floor(x + 1/2)`, clipped.
+
+    The factors of `_Head` are powers of two, so they and the halves go into weights and biases exactly.
+    """
+
+    def __init__(self, head: nn.Module, scales: int) -> None:
+        super().__init__()
+        self.hidden, self.scales = head.hidden, scales
+        self.index, self.skew = (nn.Conv2d(head.out.conv.in_channels, head.symbols, 1) for _ in range(2))
+        for conv, rows, factor in (
+            (self.index, slice(None, head.symbols), head.index_unit),
+            (self.skew, slice(head.symbols, None), head.skew_unit),
+        ):
+            conv.weight.copy_(head.out.conv.weight[rows] * factor)
+            conv.bias.copy_(head.out.conv.bias[rows] * factor + 0.5)
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = exact_relu(self.hidden(h))
+        index = torch.floor(self.index(h).clamp(0, self.scales - 0.5)).to(torch.int8)
+        return index, torch.floor(self.skew(h).clamp(-SKEW_MAX, SKEW_MAX + 0.5)).to(torch.int8)
 
 
 class _Start(nn.Module):
     def __init__(self, net: nn.Module, scales: int) -> None:
         super().__init__()
-        self.first, self.head, self.scales = net.first, net.heads[0], scales
+        self.first, self.members = net.first, _Members(net.heads[0], scales)
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = self.first(h)
-        return h, member_numbers(*self.head(h), self.scales)
+        return h, *self.members(h)
 
 
 class _Pass(nn.Module):
     def __init__(self, net: nn.Module, k: int, scales: int) -> None:
         super().__init__()
-        self.update, self.head, self.scales = net.updates[k - 1], net.heads[k], scales
+        self.update, self.members = net.updates[k - 1], _Members(net.heads[k], scales)
 
-    def forward(self, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = self.update(h, g)
-        return h, member_numbers(*self.head(h), self.scales)
+        return h, *self.members(h)
 
 
 def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], list[str]]]:
@@ -163,12 +188,11 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
     lam = torch.ones(1)
     names = ["low", *(f"detail{level}" for level in range(levels, 0, -1))]
     yield "analysis", _Analysis(model.encoder), {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": lam}, names
-    symbols = {"low": torch.zeros(1, 3, 4, 6)}
-    symbols |= {
-        f"detail{level}": torch.zeros(1, 36, side >> level, 3 * (side >> level + 1)) for level in range(levels, 0, -1)
-    }
-    companded = {f"g.{name}": x for name, x in symbols.items() if name != "low"}
-    yield "synthesis", _Synthesis(model.decoder, levels), {**symbols, **companded, "lam": lam}, ["y"]
+    symbols = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
+    for level in range(levels, 0, -1):
+        symbols[f"detail{level}"] = torch.zeros(1, 36, side >> level, 3 * (side >> level + 1), dtype=torch.int16)
+    companded = {f"g.{name}": x.to(torch.int8) for name, x in symbols.items() if name != "low"}
+    yield "synthesis", _Synthesis(model.decoder, levels), {**symbols, **companded, "lam": lam}, ["pixels"]
     fine, middle, coarse = prior.channels
     bias = torch.zeros(1, coarse, 1, 1)
     yield "low", prior.low_entry, {"residual": torch.zeros(1, 12, 2, 3), "bias": bias}, ["h"]
@@ -181,19 +205,22 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
         yield f"entry{net}", _Entry(prior.entries[net - 1]), inputs, ["h"]
         level = prior.nets[net - 1]
         h = torch.zeros(1, width, 4, 6)
-        yield f"level{net}.start", _Start(level, scales), {"h": h}, ["h_next", "members"]
+        yield f"level{net}.start", _Start(level, scales), {"h": h}, ["h_next", "index", "skew"]
         groups = groups_of_level(net)
         for k in range(1, len(groups)):
             g = torch.zeros(1, len(groups[k - 1]), 4, 6)
-            yield f"level{net}.pass{k}", _Pass(level, k, scales), {"h": h, "g": g}, ["h_next", "members"]
+            yield f"level{net}.pass{k}", _Pass(level, k, scales), {"h": h, "g": g}, ["h_next", "index", "skew"]
         if net > 1:
             g = torch.zeros(1, len(groups[-1]), 4, 6)
             yield f"level{net}.finish", level.updates[-1], {"h": h, "g": g}, ["h_next"]
 
 
-def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
+def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
+    """An ONNX graph of a module for inputs of any height and width; the same module gives the same bytes."""
     moving = {name: {2: f"{name}_h", 3: f"{name}_w"} for name, x in inputs.items() if x.ndim == 4 and x.shape[-1] > 1}
-    moving |= {name: {2: f"{name}_h", 3: f"{name}_w"} for name in outputs}
+    moving |= {name: {2: f"{name}_h", 3: f"{name}_w"} for name in outputs if name != "pixels"}
+    if "pixels" in outputs:
+        moving["pixels"] = {0: "height", 1: "width"}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -222,8 +249,8 @@ def check_exact(prior: PyramidPrior) -> float:
             # what may be added before rounding: a residual of at most 255, a bias per image of at most 127, halves
             largest = max(largest, layer.accumulator_bound(added=4.0 * ACTIVATION_MAX))
     for entry in prior.entries:  # these add two convolutions: each partial sum counts in the finer step of the two
-        mix, parents = entry.mix, entry.parents
-        largest = max(largest, mix.accumulator_bound(parents, added=4.0 * ACTIVATION_MAX))  # type: ignore[operator,union-attr]
+        mix: ExactConv = entry.mix  # type: ignore[assignment]
+        largest = max(largest, mix.accumulator_bound(entry.parents, added=4.0 * ACTIVATION_MAX))  # type: ignore[arg-type]
     return largest / 2**24
 
 
@@ -258,9 +285,9 @@ def export_pyramid(model: RateDistortionAutoencoder, recipe: Recipe, card: dict[
     for name, index in (("low.number", prior.low.index), ("low.corner", prior.low.corner)):
         arrays[name] = index.round().clamp(0, prior.low.density.scales - 1).to(torch.int16).numpy()
     for child in (copy.prior,):
-        _freeze(child)
+        freeze(child)
     for name, module, inputs, outputs in _graphs(copy):
-        arrays[f"graph.{name}"] = np.frombuffer(_to_onnx(module, inputs, outputs), dtype=np.uint8)
+        arrays[f"graph.{name}"] = np.frombuffer(to_onnx(module, inputs, outputs), dtype=np.uint8)
     logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
     full = {
         "name": recipe.name,

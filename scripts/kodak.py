@@ -1,0 +1,127 @@
+"""Rate and distortion on a folder of photographs: the shipped codec against JPEG 2000 and JPEG, real files, one run.
+
+python scripts/kodak.py FOLDER -o docs/results/kodak.json [--figure docs/images/kodak.png] [--model photo]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jpeg_family import jpeg, jpeg2000, pixels_of
+from PIL import Image
+from scipy.interpolate import PchipInterpolator
+
+import rdae
+from rdae.coding.quality import ms_ssim, psnr
+
+Curve = list[dict[str, float]]
+
+QUALITIES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 54, 60)
+RATES = (0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
+JPEG_QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
+
+
+def curve(images: list[Image.Image], settings: tuple, code: Callable) -> Curve:
+    """Mean over images, at each setting, of bits per pixel, PSNR and MS-SSIM; `code` returns bytes and pixels."""
+    points = []
+    for setting in settings:
+        rows = []
+        for image in images:
+            data, shown = code(image, setting)
+            original = np.asarray(image)
+            rows.append((8 * len(data) / (image.width * image.height), psnr(original, shown), ms_ssim(original, shown)))
+        bpp, dB, similarity = np.mean(rows, axis=0)
+        points.append({"setting": setting, "bpp": bpp, "psnr_db": dB, "ms_ssim": similarity})
+        print(f"  {setting:>6}: {bpp:.4f} bpp  {dB:.3f} dB  {similarity:.4f}", flush=True)
+    return points
+
+
+def at_rates(points: Curve, rates: np.ndarray) -> np.ndarray:
+    """PSNR at given bits per pixel: PCHIP over ln bpp."""
+    return PchipInterpolator(np.log([p["bpp"] for p in points]), [p["psnr_db"] for p in points])(np.log(rates))
+
+
+def bd_rate(points: Curve, anchor: Curve, low: float, high: float) -> float:
+    """Mean difference in rate at equal PSNR, percent, over the PSNR span of the anchor between two rates (PCHIP)."""
+    span = at_rates(anchor, np.array([low, high]))
+    span = np.clip(span, points[0]["psnr_db"], points[-1]["psnr_db"])
+    grid = np.linspace(span[0], span[1], 500)
+    logs = [PchipInterpolator([p["psnr_db"] for p in c], np.log([p["bpp"] for p in c]))(grid) for c in (points, anchor)]
+    return float(100 * (np.exp(np.trapezoid(logs[0] - logs[1], grid) / (grid[-1] - grid[0])) - 1))
+
+
+def draw(curves: dict[str, Curve], path: Path, title: str) -> None:
+    """The curves as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for axis, key, label in ((axes[0], "psnr_db", "PSNR, dB (RGB)"), (axes[1], "ms_ssim", "MS-SSIM, dB")):
+        for name, points in curves.items():
+            y = np.array([p[key] for p in points])
+            y = -10 * np.log10(1 - y) if key == "ms_ssim" else y
+            axis.plot([p["bpp"] for p in points], y, marker="o", markersize=3, label=name)
+        axis.set(xlabel="bits per pixel", ylabel=label, xlim=(0, 1.4))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Runs all codecs on all images and writes the result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--model", default="photo")
+    arguments = parser.parse_args()
+    codec = rdae.load(arguments.model)
+    images = [Image.open(p).convert("RGB") for p in sorted(arguments.folder.glob("*.png"))]
+
+    def ours(image: Image.Image, quality: float) -> tuple[bytes, np.ndarray]:
+        data = codec.compress(image, quality)
+        return data, codec.decompress(data).pixels
+
+    def other(make: Callable) -> Callable:
+        def code(image: Image.Image, setting: float) -> tuple[bytes, np.ndarray]:
+            data = make(image, setting)
+            return data, pixels_of(data)
+
+        return code
+
+    curves: dict[str, Curve] = {}
+    for name, settings, code in (
+        ("rdae photo", QUALITIES, ours),
+        ("JPEG 2000 (Pillow, 9/7)", RATES, other(jpeg2000)),
+        ("JPEG (Pillow)", JPEG_QUALITIES, other(jpeg)),
+    ):
+        print(name)
+        curves[name] = curve(images, settings, code)
+    mine, anchor = curves["rdae photo"], curves["JPEG 2000 (Pillow, 9/7)"]
+    rates = np.arange(0.1, 1.001, 0.1)
+    gains = at_rates(mine, rates) - at_rates(anchor, rates)
+    result = {
+        "images": len(images),
+        "model": {"name": codec.model.name, "identity": codec.model.identity.hex()},
+        "curves": curves,
+        "psnr_gain_over_jpeg2000_db": {f"{r:.1f} bpp": round(float(g), 3) for r, g in zip(rates, gains, strict=True)},
+        "bd_rate_against_jpeg2000_percent": round(bd_rate(mine, anchor, 0.1, 1.0), 2),
+        "bd_rate_range": "PSNR of JPEG 2000 between 0.1 and 1.0 bpp, PCHIP",
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({k: v for k, v in result.items() if k != "curves"}, indent=1))
+    if arguments.figure:
+        arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw(curves, arguments.figure, f"{len(images)} photographs, mean; real files")
+
+
+if __name__ == "__main__":
+    main()

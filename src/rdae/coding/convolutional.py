@@ -1,0 +1,312 @@
+"""Coders of the convolutional codecs: one latent, three ways to code it.
+
+`FactorisedCoder` has a table per channel and quality, `HyperpriorCoder` sends a summary first and computes from it
+which table each symbol takes, `UniversalCoder` needs no tables. Samples that lie wholly outside the picture
+are zero and not coded. docs/format.md describes the streams.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rdae.coding.coder import Run
+from rdae.coding.model import Model
+from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
+from rdae.coding.tables import Tables
+from rdae.coding.universal import decode_integers, encode_integers
+from rdae.errors import FormatError, ModelError, TableError
+
+__all__ = ["SKIPPED_MAX", "FactorisedCoder", "HyperpriorCoder", "UniversalCoder"]
+
+SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
+SYMBOL_LIMIT = 32767  # symbols are kept as int16
+MEAN_UNIT = 16  # means, and the latents of a hyperprior, are counted in sixteenths of a step
+BLOCK_MAX, LEVELS_MAX, CHANNELS_MAX = 256, 6, 1 << 16
+COLOURS = 3
+
+
+def _count(model: Model, key: str, largest: int) -> int:
+    """A positive whole number of the card."""
+    value = model.card.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise ModelError(
+            f"Model {model.name!r}: {key} should be a whole number from 1 to {largest}, not {value!r}. "
+            "The codec file is damaged: fetch it again."
+        )
+    return value
+
+
+def _rows(model: Model, name: str, columns: int | None = None) -> np.ndarray:
+    """An integer array of the model with one row per quality level."""
+    array = model.array(name)
+    due = (len(model.lam), array.shape[-1] if columns is None else columns)
+    if array.ndim != 2 or array.shape != due or array.dtype.kind not in "iu":
+        raise ModelError(
+            f"Model {model.name!r}: array {name!r} is {array.dtype} {array.shape}, not whole numbers {due}. "
+            "The codec file is damaged: fetch it again."
+        )
+    return array.astype(np.int64)
+
+
+def _numbers(model: Model, name: str, tables: Tables, columns: int | None = None) -> np.ndarray:
+    """Table numbers of each quality level and channel, `(levels, channels)`."""
+    numbers = _rows(model, name, columns)
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < len(tables) <= 1 << 16):
+        raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
+    return numbers
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    """`floor(x + 1/2)` as int64."""
+    q = np.floor(x + np.float32(0.5))
+    if not np.abs(q).max(initial=0) <= SYMBOL_LIMIT:  # NaN is refused too
+        raise TableError(
+            f"A latent reaches {float(np.abs(q).max())}, past the {SYMBOL_LIMIT} that a symbol can hold. "
+            "Use a lower quality, or check the model's weights for infinities."
+        )
+    return q.astype(np.int64)
+
+
+def _fitting(symbols: np.ndarray, error: type[TableError | FormatError]) -> np.ndarray:
+    if np.abs(symbols).max(initial=0) > SYMBOL_LIMIT:
+        cure = "The file is damaged." if error is FormatError else "Use a lower quality."
+        raise error(f"A symbol lies past {SYMBOL_LIMIT}, the largest that is kept. {cure}")
+    return symbols.astype(np.int16)
+
+
+class _LatentCoder:
+    """What the three coders share: the geometry of one latent.
+
+    Args:
+        block: pixels per latent sample along a side.
+        channels: of the latent.
+        unit: tiles are padded to multiples of so many pixels.
+    """
+
+    def __init__(self, block: int, channels: int, unit: int) -> None:
+        self.block, self.channels, self.unit = block, channels, unit
+        self.latents = {"z": block}
+
+    def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """Shape of the symbols of `height x width` pixels, multiples of `unit`."""
+        return [(self.channels, height // self.block, width // self.block)]
+
+    def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """The latent of a window, in units of the step."""
+        return {"z": symbols[0][None].astype(np.float32)}
+
+    def _seen(self, visible: tuple[int, int]) -> tuple[slice, slice, slice]:
+        rows, columns = (slice(0, -(-side // self.block)) for side in visible)
+        return slice(None), rows, columns
+
+    def _filled(self, symbols: np.ndarray, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
+        """Symbols that are seen, with zeros around them."""
+        whole = np.zeros(self.shapes(*size)[0], dtype=np.int16)
+        whole[self._seen(visible)] = symbols
+        return [whole]
+
+    def _seen_shape(self, size: tuple[int, int], visible: tuple[int, int]) -> tuple[int, int, int]:
+        return np.broadcast_to(np.int16(0), self.shapes(*size)[0])[self._seen(visible)].shape  # type: ignore[return-value]
+
+    def _size(self, latents: list[np.ndarray]) -> tuple[int, int]:
+        _, rows, columns = latents[0].shape
+        return rows * self.block, columns * self.block
+
+
+class FactorisedCoder(_LatentCoder):
+    """A table for every channel and quality level; a stream is the range coder's.
+
+    Args:
+        tables: all tables.
+        numbers: of the tables, `(quality levels, channels)`.
+        block: pixels per latent sample along a side.
+    """
+
+    def __init__(self, tables: Tables, numbers: np.ndarray, block: int) -> None:
+        super().__init__(block, numbers.shape[1], block)
+        self._tables, self._number = CoderTables(tables), numbers
+
+    @classmethod
+    def of(cls, model: Model) -> FactorisedCoder:
+        """The coder of a codec file.
+
+        Raises:
+            ModelError: the file lacks something, or its numbers do not fit together.
+        """
+        tables = model.tables("latent")
+        return cls(tables, _numbers(model, "latent.number", tables), _count(model, "block", BLOCK_MAX))
+
+    def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
+        """Rounds and codes the latent of a tile, `(channels, H, W)` float32.
+
+        Raises:
+            TableError: a latent is too large, or not finite.
+        """
+        q = _rounded(latents[0][self._seen(visible)])
+        writer = SymbolWriter()
+        writer.write(q.ravel(), self._spread(level, q.shape), self._tables)
+        return writer.finish(), self._filled(q, self._size(latents), visible)
+
+    def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
+        """Symbols of a tile of `size` pixels, of which `visible` are seen.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
+        shape = self._seen_shape(size, visible)
+        q = SymbolReader(stream).read(self._spread(level, shape), self._tables).reshape(shape)
+        return self._filled(_fitting(q, FormatError), size, visible)
+
+    def _spread(self, level: int, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(self._number[level][:, None, None], shape).ravel()
+
+
+class HyperpriorCoder(_LatentCoder):
+    """A summary first, then the latent with tables and means that an exact network reads from it.
+
+    Symbols handed to the caller are the latent in sixteenths of a step, `16 * symbol + mean`. A stream begins with a
+    byte that says whether symbols of table 0, all but certain zeros, are left out; then the range coder's words: the
+    summary, one call, and the latent, one call.
+
+    Args:
+        latent, summary: tables.
+        numbers: table of each channel of the summary, `(quality levels, channels)`.
+        told: `(bias, shift)` of each quality level, what the exact network is told of it.
+        run: `(graph name, inputs) -> outputs`.
+        block: pixels per latent sample along a side.
+        levels: the summary is coarser by `2**levels`.
+    """
+
+    def __init__(
+        self,
+        latent: Tables,
+        summary: Tables,
+        numbers: np.ndarray,
+        told: tuple[np.ndarray, np.ndarray],
+        run: Run,
+        block: int,
+        levels: int,
+    ) -> None:
+        super().__init__(block, told[1].shape[1], block << levels)
+        self._latent, self._summary, self._number = CoderTables(latent), CoderTables(summary), numbers
+        self._told, self._run, self._count = told, run, len(latent)
+
+    @classmethod
+    def of(cls, model: Model) -> HyperpriorCoder:
+        """The coder of a codec file.
+
+        Raises:
+            ModelError: the file lacks something, or its numbers do not fit together.
+        """
+        latent, summary = model.tables("latent"), model.tables("summary")
+        numbers = _numbers(model, "summary.number", summary)
+        told = _rows(model, "bias"), _rows(model, "shift")
+        block, levels = _count(model, "block", BLOCK_MAX), _count(model, "levels", LEVELS_MAX)
+        return cls(latent, summary, numbers, told, model.run, block, levels)
+
+    def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """The latent of a window, in units of the step."""
+        return {"z": symbols[0][None].astype(np.float32) / np.float32(MEAN_UNIT)}
+
+    def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
+        """Rounds and codes the latent of a tile, `(channels, H, W)` float32.
+
+        Raises:
+            TableError: a latent is too large, or not finite.
+        """
+        size = self._size(latents)
+        (w,) = self._run("hyper_analysis", {"z": np.ascontiguousarray(latents[0][None])})
+        summary = self._seen_summary(size, visible)
+        w = _rounded(np.asarray(w)[0][summary])
+        seen = self._seen(visible)
+        numbers, means = self._tables_and_means(w, level, size, seen)
+        q = _rounded(latents[0][seen] - means.astype(np.float32) / np.float32(MEAN_UNIT))
+        certain = numbers == 0
+        skip = int(np.abs(q[certain]).max(initial=0)) <= SKIPPED_MAX
+        coded = ~certain if skip else np.ones_like(certain)
+        q[~coded] = 0
+        writer = SymbolWriter()
+        writer.write(w.ravel(), self._spread(level, w.shape), self._summary)
+        writer.write(q[coded], numbers[coded], self._latent)
+        symbols = _fitting(MEAN_UNIT * q + means, TableError)
+        return bytes([skip]) + writer.finish(), self._filled(symbols, size, visible)
+
+    def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
+        """Symbols of a tile of `size` pixels, of which `visible` are seen.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
+        if stream[:1] not in (b"\x00", b"\x01"):
+            raise FormatError(f"A stream begins with {stream[:1]!r}, not 0 or 1. The file is damaged: copy it again.")
+        reader = SymbolReader(stream[1:])
+        rows, columns = (side // self.unit for side in size)
+        shape = np.broadcast_to(np.int16(0), (self._number.shape[1], rows, columns))[
+            self._seen_summary(size, visible)
+        ].shape
+        w = reader.read(self._spread(level, shape), self._summary).reshape(shape)
+        numbers, means = self._tables_and_means(w, level, size, self._seen(visible))
+        coded = numbers != 0 if stream[0] else np.ones(numbers.shape, dtype=bool)
+        q = np.zeros(numbers.shape, dtype=np.int64)
+        q[coded] = reader.read(numbers[coded], self._latent)
+        return self._filled(_fitting(MEAN_UNIT * q + means, FormatError), size, visible)
+
+    def _tables_and_means(
+        self, w: np.ndarray, level: int, size: tuple[int, int], seen: tuple[slice, slice, slice]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Table number and mean in sixteenths of each symbol that is seen; what the networks' exactness is for."""
+        whole = np.zeros((1, w.shape[0], size[0] // self.unit, size[1] // self.unit), dtype=np.float32)
+        whole[0, :, : w.shape[1], : w.shape[2]] = w
+        bias, shift = (rows[level][None, :, None, None].astype(np.float32) for rows in self._told)
+        numbers, means = self._run("hyper_synthesis", {"w": whole, "bias": bias, "shift": shift})
+        numbers = np.asarray(numbers)[0][seen].astype(np.int64)
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < self._count):
+            raise ModelError("The hyperprior's network names a table that does not exist. Fetch the codec file again.")
+        return numbers, np.asarray(means)[0][seen].astype(np.int64)
+
+    def _seen_summary(self, size: tuple[int, int], visible: tuple[int, int]) -> tuple[slice, slice, slice]:
+        rows, columns = (slice(0, -(-side // self.unit)) for side in visible)
+        return slice(None), rows, columns
+
+    def _spread(self, level: int, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(self._number[level][:, None, None], shape).ravel()
+
+
+class UniversalCoder(_LatentCoder):
+    """The universal code of `coding.universal`: no tables, no probabilities; channel after channel, row after row.
+
+    Args:
+        block: pixels per latent sample along a side.
+        channels: of the latent.
+    """
+
+    def __init__(self, block: int, channels: int) -> None:
+        super().__init__(block, channels, block)
+
+    @classmethod
+    def of(cls, model: Model) -> UniversalCoder:
+        """The coder of a codec file.
+
+        Raises:
+            ModelError: the card lacks block or channels.
+        """
+        return cls(_count(model, "block", BLOCK_MAX), _count(model, "channels", CHANNELS_MAX))
+
+    def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
+        """Rounds and codes the latent of a tile, `(channels, H, W)` float32.
+
+        Raises:
+            TableError: a latent is too large, or not finite.
+        """
+        q = _rounded(latents[0][self._seen(visible)])
+        return encode_integers(q), self._filled(q, self._size(latents), visible)
+
+    def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
+        """Symbols of a tile of `size` pixels, of which `visible` are seen.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
+        shape = self._seen_shape(size, visible)
+        q = decode_integers(stream, int(np.prod(shape))).reshape(shape)
+        return self._filled(_fitting(q, FormatError), size, visible)

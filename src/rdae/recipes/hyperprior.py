@@ -1,0 +1,35 @@
+"""A convolutional codec with a mean-scale hyperprior; its decoder is exact on every machine."""
+
+from __future__ import annotations
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.channels import Mixed
+from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, typical_spread
+from rdae.priors.hyperprior import Hyperprior
+from rdae.recipes.photo import lam_of_step
+from rdae.training.recipe import Recipe
+
+__all__ = ["hyperprior"]
+
+WIDTHS = (24, 48, 96, 128)
+BLOCK = 2 ** len(WIDTHS)
+
+
+def hyperprior(*, steps: int = 20000, batch: int = 16, size: int = 128, learning_rate: float = 1e-3) -> Recipe:
+    """One model for all rates, squared error (after Minnen, Balle & Toderici 2018)."""
+    return Recipe(
+        name="hyperprior",
+        model=lambda: RateDistortionAutoencoder(
+            ConvolutionalEncoder(WIDTHS),
+            Hyperprior(typical_spread(BLOCK)),
+            ConvolutionalDecoder(WIDTHS),
+            Mixed(),
+        ),
+        lam=(lam_of_step(165.0), lam_of_step(2.9)),
+        quality_lam=(lam_of_step(160.0), lam_of_step(3.0)),
+        steps=steps,
+        batch=batch,
+        size=size,
+        learning_rate=learning_rate,
+        multiple=4 * BLOCK,
+    )

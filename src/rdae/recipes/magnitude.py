@@ -1,0 +1,35 @@
+"""A convolutional codec trained on the size of its latents; files need no tables, only a universal integer code."""
+
+from __future__ import annotations
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.channels import UniformNoise
+from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from rdae.priors.magnitude import MagnitudePrior
+from rdae.recipes.photo import lam_of_step
+from rdae.training.recipe import Recipe
+
+__all__ = ["magnitude"]
+
+WIDTHS = (24, 48, 96, 128)
+BLOCK = 2 ** len(WIDTHS)
+
+
+def magnitude(*, steps: int = 20000, batch: int = 16, size: int = 128, learning_rate: float = 1e-3) -> Recipe:
+    """One model for all rates, squared error; the rate is the lectures' surrogate in its smooth form."""
+    return Recipe(
+        name="magnitude",
+        model=lambda: RateDistortionAutoencoder(
+            ConvolutionalEncoder(WIDTHS),
+            MagnitudePrior(smooth=True),
+            ConvolutionalDecoder(WIDTHS),
+            UniformNoise(),
+        ),
+        lam=(lam_of_step(165.0), lam_of_step(2.9)),
+        quality_lam=(lam_of_step(160.0), lam_of_step(3.0)),
+        steps=steps,
+        batch=batch,
+        size=size,
+        learning_rate=learning_rate,
+        multiple=BLOCK,
+    )

@@ -1,0 +1,108 @@
+"""Fixtures shared by the tests: a codec, a small model with known weights, synthetic photographs, the data folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdae.coding.codec import Codec, load
+from rdae.coding.model import Model, shipped_models, unpack_model
+
+TINY_CHANNELS = (12, 16, 16)
+
+
+def photograph(height: int, width: int, seed: int, *, channels: int = 3) -> np.ndarray:
+    """A small synthetic photograph, `(H, W, channels)` uint8: smooth noise in octaves, discs with edges, grain."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width, channels))
+    for octave in range(1, 6):
+        coarse = rng.normal(size=(2**octave + 1, 2**octave + 1, channels))
+        coarse = 0.7 * coarse.mean(2, keepdims=True) + 0.3 * coarse  # the colours of photographs move together
+        picture += 70 / 1.8**octave * _enlarged(coarse, height, width)
+    rows, columns = np.mgrid[:height, :width]
+    for _ in range(6):
+        row, column, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0.05, 0.4) * min(height, width)
+        picture[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] += rng.normal(0, 40, size=channels)
+    return np.clip(picture + 128 + rng.normal(0, 2, size=picture.shape), 0, 255).round().astype(np.uint8)
+
+
+def _enlarged(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    planes = [
+        Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+        for plane in x.transpose(2, 0, 1)
+    ]
+    return np.stack([np.asarray(plane, dtype=np.float64) for plane in planes], 2)
+
+
+class Tiny(NamedTuple):
+    """An untrained model with narrow networks and scattered weights, and its codec file."""
+
+    torch: object  # rdae.autoencoder.RateDistortionAutoencoder
+    recipe: object
+    data: bytes
+
+
+def build_tiny():
+    """The model before its weights are drawn; the state dict of `Tiny.torch` fits it."""
+    from rdae.autoencoder import RateDistortionAutoencoder
+    from rdae.channels import RateDistortionRounding
+    from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
+    from rdae.networks.refine import SubbandRefiner
+    from rdae.priors.pyramid import PyramidPrior
+
+    return RateDistortionAutoencoder(
+        PyramidEncoder(5),
+        PyramidPrior(5, channels=TINY_CHANNELS),
+        PyramidDecoder(SubbandRefiner(8, 8, 1)),
+        RateDistortionRounding(6.0),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    """Drawn once, so that tests can compare the codec file with the PyTorch model it came from."""
+    torch = pytest.importorskip("torch")
+    from rdae.recipes.photo import photo
+    from rdae.training.export import export_pyramid
+
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        model = build_tiny()
+        with torch.no_grad():
+            for net in model.decoder.refiner.nets:  # zero at the start: the test wants to see it act
+                net.write.weight.normal_(0, 0.02)
+            for level in model.prior.nets:
+                for head in level.heads:  # scattered scales and skews, so that most tables are used
+                    head.out.weight.mul_(3)
+                    head.out.bias.add_(0.3 * torch.randn_like(head.out.bias))
+    recipe = dataclasses.replace(photo(), name="tiny", model=build_tiny)
+    return Tiny(model.eval(), recipe, export_pyramid(model, recipe, {"training_data": "none"}))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny: Tiny) -> Model:
+    """The tiny codec file, opened."""
+    return unpack_model(tiny.data)
+
+
+@pytest.fixture(scope="session")
+def codec(request: pytest.FixtureRequest) -> Codec:
+    """The shipped photograph codec, or the tiny one where none is shipped yet."""
+    if "photo" in shipped_models():
+        return load("photo")
+    return Codec(request.getfixturevalue("tiny_model"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real photographs: kodak/, photos/, photos-valid/."""
+    folder = os.environ.get("RDAE_DATA")
+    if not folder:
+        pytest.skip("set RDAE_DATA to the folder that holds kodak/, photos/ and photos-valid/")
+    return Path(folder)

@@ -1,0 +1,202 @@
+"""The command line as a user meets it: in a subprocess, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdae.coding.codec import Codec
+from rdae.coding.container import parse
+from rdae.coding.model import shipped_models
+
+pytestmark = pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
+
+
+def rdae(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "rdae.cli.main", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name, size in (("one.png", (90, 70)), ("two.jpg", (64, 64)), ("sub/three.bmp", (33, 40))):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_one_image_there_and_back(folder):
+    done = rdae("compress", "in/one.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "90 x 70" in done.stdout
+    assert "bpp" in done.stdout
+    done = rdae("decompress", "in/one.rdae", "-o", "back.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    back, original = (np.asarray(Image.open(folder / p)) for p in ("back.png", "in/one.png"))
+    assert back.shape == original.shape
+    assert np.abs(back.astype(int) - original).mean() < 10
+
+
+def test_a_folder_keeps_its_structure_and_a_second_run_leaves_files_alone(folder):
+    done = rdae("compress", "in", "-o", "out", "-q", 30, "--jobs", 2, "--verify", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("verified") == 3
+    names = sorted(str(p.relative_to(folder / "out")) for p in (folder / "out").rglob("*") if p.is_file())
+    assert names == ["one.rdae", "sub/three.rdae", "two.rdae"]
+    before = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*.rdae")}
+    (folder / "out" / "two.rdae").unlink()
+    done = rdae("compress", "in", "-o", "out", "-q", 90, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 files existed" in done.stderr
+    after = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*.rdae")}
+    assert after.keys() == before.keys()
+    assert sum(before[p] != after[p] for p in before) == 1
+    done = rdae("compress", "in", "-o", "out", "-q", 90, "--overwrite", cwd=folder)
+    assert done.stdout.count("quality 90") == 3
+
+
+def test_one_bad_file_does_not_stop_the_others(folder):
+    (folder / "in" / "bad.png").write_bytes(b"broken")
+    done = rdae("compress", "in", "-o", "out", cwd=folder)
+    assert done.returncode == 1
+    assert "bad.png" in done.stderr
+    assert len(list((folder / "out").rglob("*.rdae"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("compress", "nowhere.png"), 1, "does not exist"),
+        (("compress", "in/one.png", "-q", "101"), 1, "from 0 .smallest. to 100"),
+        (("compress", "in/one.png", "-q", "50", "--bpp", "1"), 1, "Give only one"),
+        (("compress", "in/one.png", "--size", "20"), 1, "at least"),
+        (("compress", "in/one.png", "--psnr", "99"), 1, "reaches"),
+        (("compress", "in/one.png", "--model", "nowhere.codec"), 1, "rdae models"),
+        (("compress", "--quality"), 2, "--help"),
+        (("compress", "in/one.png", "--qualty", "3"), 2, "--help"),
+        (("decompress", "in/one.png"), 1, "not an rdae file"),
+        (("info", "in/one.png"), 1, "not an rdae file"),
+    ],
+)  # fmt: skip
+def test_failures_say_what_to_do(folder, arguments, code, message):
+    import re
+
+    done = rdae(*arguments, cwd=folder)
+    assert done.returncode == code
+    assert re.search(message, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_two_inputs_for_one_output_are_refused(folder):
+    Image.open(folder / "in" / "one.png").save(folder / "in" / "one.jpg")
+    done = rdae("compress", "in", "-o", "out", cwd=folder)
+    assert done.returncode == 1
+    assert "would both be written" in done.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--bpp", 1.5), ("--size", 900), ("--psnr", 33.0)])
+def test_targets_are_met(folder, option, value):
+    done = rdae("compress", "in/one.png", "-o", "t.rdae", option, value, "--verify", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    size = (folder / "t.rdae").stat().st_size
+    if option == "--psnr":
+        assert float(done.stdout.split("verified, ")[1].split()[0]) >= value
+    else:
+        assert size <= (value if option == "--size" else value * 90 * 70 / 8)
+        assert size > 0.9 * (value if option == "--size" else value * 90 * 70 / 8)
+
+
+def test_info_in_words_and_json(folder):
+    rdae("compress", "in/one.png", "-q", 42.5, cwd=folder)
+    done = rdae("info", "in/one.rdae", "--json", cwd=folder)
+    facts = json.loads(done.stdout)
+    assert (facts["width"], facts["height"], facts["quality"], facts["tiles"]) == (90, 70, 42.5, 1)
+    assert facts["bytes"] == (folder / "in" / "one.rdae").stat().st_size
+    assert "quality: 42.5" in rdae("info", "in/one.rdae", cwd=folder).stdout
+
+
+def test_models_and_version(folder):
+    assert "photo" in rdae("models", cwd=folder).stdout
+    assert json.loads(rdae("models", "--json", cwd=folder).stdout.splitlines()[0])["name"] == "photo"
+    assert "rdae" in rdae("--version", cwd=folder).stdout
+
+
+def test_every_command_explains_itself(folder):
+    text = rdae("--help", cwd=folder).stdout
+    for command in ("compress", "decompress", "info", "models", "train"):
+        assert command in text
+        assert rdae(command, "--help", cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_only_whole_files_and_can_go_on(folder, kind):
+    source = Image.open(folder / "in" / "one.png").resize((700, 600))
+    for k in range(30):
+        source.save(folder / "in" / f"many{k:02}.png", compress_level=1)
+    command = [sys.executable, "-m", "rdae.cli.main", "compress", "in", "-o", "out", "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("out/*.rdae"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, kind)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    written = list((folder / "out").rglob("*.rdae"))
+    assert 3 <= len(written) < 33
+    for path in written:
+        parse(path.read_bytes(), str(path))  # whole: every checksum holds
+    done = rdae("compress", "in", "-o", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "out").rglob("*.rdae"))) == 33
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_pillow_reads_and_writes_our_files(folder, monkeypatch):
+    import rdae.pillow  # noqa: F401
+
+    image = Image.open(folder / "in" / "one.png").convert("RGB")
+    path = folder / "x.rdae"
+    image.save(path, quality=60)
+    calls = []
+    decode = Codec.decompress
+    monkeypatch.setattr(Codec, "decompress", lambda *a, **k: calls.append(1) or decode(*a, **k))
+    opened = Image.open(path)
+    assert (opened.format, opened.size, opened.mode) == ("RDAE", (90, 70), "RGB")
+    assert not calls  # the header alone was read
+    assert np.abs(np.asarray(opened).astype(int) - np.asarray(image)).mean() < 8
+    assert calls == [1]
+    assert Image.MIME["RDAE"] == "image/x-rdae"
+
+
+def test_pillows_limit_acts_before_anything_is_decoded(folder, monkeypatch):
+    import rdae.pillow  # noqa: F401
+
+    Image.open(folder / "in" / "one.png").convert("RGB").save(folder / "x.rdae")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(folder / "x.rdae")
+
+
+def test_a_damaged_file_is_an_os_error_for_pillow(folder):
+    import rdae.pillow  # noqa: F401
+
+    Image.open(folder / "in" / "one.png").convert("RGB").save(folder / "x.rdae")
+    data = bytearray((folder / "x.rdae").read_bytes())
+    data[-6] ^= 1
+    (folder / "x.rdae").write_bytes(data)
+    with pytest.raises(OSError, match="damaged"):
+        Image.open(folder / "x.rdae").load()

@@ -1,0 +1,195 @@
+"""The codec file: identity, and every way in which it can be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from conftest import photograph
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from rdae.coding.codec import Codec, codec_for, decompress
+from rdae.coding.container import Contents, Header, serialise
+from rdae.coding.model import CODEC_VERSION, load_model, pack_model, shipped_models, unpack_model
+from rdae.coding.pyramid import PyramidCoder
+from rdae.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def parts(tiny) -> tuple[dict, dict[str, np.ndarray]]:
+    """Card and arrays of the tiny codec file."""
+    arrays = load_arrays(tiny.data)
+    card = json.loads(arrays.pop("card").tobytes())
+    return card, arrays
+
+
+def changed(parts, card=None, **arrays) -> bytes:
+    """The tiny codec file with other entries; None removes one."""
+    old_card, old = parts
+    new = {k: v for k, v in {**old, **arrays}.items() if v is not None}
+    new_card = {k: v for k, v in {**old_card, **(card or {})}.items() if v is not ...}
+    return save_arrays({**new, "card": np.frombuffer(json.dumps(new_card).encode(), dtype=np.uint8)})
+
+
+def use(data: bytes) -> None:
+    """Opens a codec file and codes an image with it."""
+    codec = Codec(unpack_model(data))
+    codec.decompress(codec.compress(photograph(20, 20, 0)))
+
+
+def test_the_identity_is_the_beginning_of_the_hash(tiny):
+    assert unpack_model(tiny.data).identity == hashlib.sha256(tiny.data).digest()[:8]
+
+
+def test_a_file_carries_the_identity(codec):
+    data = codec.compress(photograph(8, 8, 0))
+    assert codec.model.identity in data[:40]
+
+
+def test_packing_is_deterministic(parts, tiny):
+    card, arrays = parts
+    again = pack_model(dict(reversed(card.items())), dict(reversed(arrays.items())))
+    assert again == pack_model(card, arrays) == tiny.data
+
+
+def test_export_is_deterministic(tiny):
+    from rdae.training.export import export_pyramid
+
+    assert export_pyramid(tiny.torch, tiny.recipe, {"training_data": "none"}) == tiny.data
+
+
+def test_what_was_packed_is_read_back(parts, tiny):
+    card, arrays = parts
+    model = unpack_model(tiny.data)
+    assert model.card == card
+    assert model.card["version"] == CODEC_VERSION
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(model.array(name), value)
+    assert model.lam.shape == (201,)
+    assert (np.diff(np.log(model.lam)) > 0).all()
+
+
+def test_a_codec_file_holds_no_pickle_and_no_path(tiny):
+    assert b"/work" not in tiny.data
+    assert b"/home" not in tiny.data
+    assert not tiny.data.startswith(b"\x80")
+
+
+@pytest.mark.parametrize("data", [b"", b"no codec", bytes(100), b"\xff" * 100, b"\x08" + bytes(7) + b"{}      "])
+def test_what_is_no_codec_file_is_refused(data):
+    with pytest.raises(ModelError, match="not a codec file"):
+        unpack_model(data)
+
+
+def test_a_codec_file_cut_short_is_refused(tiny):
+    for length in np.linspace(0, len(tiny.data) - 1, 50).astype(int):
+        with pytest.raises(ModelError):
+            unpack_model(tiny.data[:length])
+
+
+@pytest.mark.parametrize("version", [0, CODEC_VERSION + 1, "1", None])
+def test_another_version_is_refused_with_a_cure(parts, version):
+    with pytest.raises(ModelError, match=r"layout version .*Install the version"):
+        unpack_model(changed(parts, {"version": version}))
+
+
+@pytest.mark.parametrize("key", ["name", "coder", "tile", "halo", "version", "levels", "distortion_weight"])
+def test_a_card_that_lacks_an_entry_is_refused(parts, key):
+    with pytest.raises(ModelError):
+        use(changed(parts, {key: ...}))
+
+
+@pytest.mark.parametrize("card", [b"", b"[]", b"5", b"\xff\xfe", b'"card"', b"{", b"null", b"[" * 100_000])
+def test_a_card_that_is_no_card_is_refused(parts, card):
+    with pytest.raises(ModelError, match="not a codec file"):
+        unpack_model(save_arrays({**parts[1], "card": np.frombuffer(card, dtype=np.uint8)}))
+
+
+def test_a_coder_of_the_future_is_named(parts):
+    with pytest.raises(ModelError, match="'quantum'.*Install a newer one"):
+        Codec(unpack_model(changed(parts, {"coder": "quantum"})))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lam", "bias.1", "bias.5", "details.reach", "details.counts", "low.reach", "low.counts", "low.number",
+        "low.corner", "graph.analysis", "graph.synthesis", "graph.low", "graph.entry1", "graph.level3.finish",
+    ],
+)  # fmt: skip
+def test_a_missing_array_is_named(parts, name):
+    with pytest.raises(ModelError, match=name):
+        use(changed(parts, **{name: None}))
+
+
+def test_damaged_tables_are_refused(parts):
+    counts = parts[1]["details.counts"].copy()
+    counts[3] += 1
+    with pytest.raises(ModelError, match=r"'details'.*damaged"):
+        Codec(unpack_model(changed(parts, **{"details.counts": counts})))
+    with pytest.raises(ModelError, match=r"'low'.*damaged"):
+        Codec(unpack_model(changed(parts, **{"low.counts": parts[1]["low.counts"][:-1]})))
+
+
+@pytest.mark.parametrize("name", ["low.number", "low.corner"])
+def test_a_number_of_a_table_that_is_not_there_is_refused(parts, name):
+    for value in (-1, 10_000):
+        numbers = parts[1][name].copy()
+        numbers.flat[0] = value
+        with pytest.raises(ModelError, match="names tables that it does not hold"):
+            PyramidCoder.of(unpack_model(changed(parts, **{name: numbers})))
+    with pytest.raises(ModelError):
+        PyramidCoder.of(unpack_model(changed(parts, **{name: parts[1][name][:1]})))
+
+
+@pytest.mark.parametrize("name", ["graph.analysis", "graph.level1.start"])
+def test_a_damaged_graph_is_named(parts, name):
+    graph = parts[1][name].copy()
+    for damaged in (graph[: graph.size // 2], np.zeros(10, np.uint8)):
+        with pytest.raises(ModelError, match=name.removeprefix("graph.")):
+            use(changed(parts, **{name: damaged}))
+
+
+def test_a_graph_of_the_wrong_shape_is_named(parts):
+    with pytest.raises(ModelError, match=r"'entry1'|'entry2'|'entry3'"):
+        use(changed(parts, **{"graph.entry3": parts[1]["graph.entry1"]}))
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "/no/such/file.codec", "/", ""])
+def test_a_missing_model_is_refused_with_a_cure(name):
+    with pytest.raises(ModelError, match="`rdae models` lists"):
+        load_model(name)
+
+
+def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "huge.codec"
+    with open(path, "wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(ModelError, match="at most"):
+        load_model(path)
+
+
+def test_a_codec_file_is_loaded_by_path(tiny, tmp_path):
+    path = tmp_path / "own.codec"
+    path.write_bytes(tiny.data)
+    image = photograph(30, 40, 2)
+    data = Codec(unpack_model(tiny.data)).compress(image)
+    back = decompress(data, model=path, as_array=True)
+    np.testing.assert_array_equal(back, Codec(load_model(path)).decompress(data).pixels)
+
+
+def test_decoding_without_the_model_names_it(codec):
+    stranger = bytes.fromhex("00c0ffee00c0ffee")
+    data = serialise(Contents(Header(1, 100, 8, 8, stranger), [bytes(9)]))
+    with pytest.raises(ModelError, match=rf"{stranger.hex()}.*--model"):
+        codec_for(data)
+    with pytest.raises(ModelError, match=rf"{stranger.hex()}.*this is {codec.model.name}"):
+        codec.decompress(data)
+
+
+def test_shipped_models_are_loaded_by_name():
+    for name, path in shipped_models().items():
+        assert load_model(name).identity == hashlib.sha256(path.read_bytes()).digest()[:8]
