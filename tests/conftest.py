@@ -79,7 +79,7 @@ def tiny() -> Tiny:
                 net.write.weight.normal_(0, 0.02)
             for level in model.prior.nets:
                 for head in level.heads:  # scattered scales and skews, so that most tables are used
-                    head.out.weight.mul_(3)
+                    head.out.weight.mul_(1.5)
                     head.out.bias.add_(0.3 * torch.randn_like(head.out.bias))
     recipe = dataclasses.replace(photo(), name="tiny", model=build_tiny)
     return Tiny(model.eval(), recipe, export_pyramid(model, recipe, {"training_data": "none"}))

@@ -86,7 +86,7 @@ def test_one_bad_file_does_not_stop_the_others(folder):
         (("compress", "in/one.png", "--model", "nowhere.codec"), 1, "rdae models"),
         (("compress", "--quality"), 2, "--help"),
         (("compress", "in/one.png", "--qualty", "3"), 2, "--help"),
-        (("decompress", "in/one.png"), 1, "not an rdae file"),
+        (("decompress", "in/two.jpg"), 1, "not an rdae file"),
         (("info", "in/one.png"), 1, "not an rdae file"),
     ],
 )  # fmt: skip
