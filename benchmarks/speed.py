@@ -3,8 +3,8 @@
     python benchmarks/speed.py PICTURE [--compressai PYTHON] [--rounds 9] [--json FILE]
 
 PYTHON is an interpreter of an environment with torch, compressai 1.2.8, numpy<2, scipy, einops, tqdm, pytorch-msssim,
-pillow and requests. CompressAI's bmshj2018-hyperprior (quality 4) runs there with random weights, which cost the same to
-compute; entropy coding of trained latents would add to it. Minima are reported: on a shared machine they are what
+pillow and requests. CompressAI's bmshj2018-hyperprior (quality 4) runs there with random weights, which cost the same
+to compute; entropy coding of trained latents would add to it. Minima are reported: on a shared machine they are what
 the code costs.
 """
 
@@ -50,7 +50,8 @@ class _CompressAI:
         self.ask("ready")
 
     def ask(self, what: str) -> float:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())

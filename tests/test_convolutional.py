@@ -121,7 +121,7 @@ def test_shapes(size):
 
 
 def test_pictures_that_do_not_fit_are_refused_with_the_cure():
-    with pytest.raises(ShapeError, match="multiples of 4.*Pad y first"):
+    with pytest.raises(ShapeError, match=r"multiples of 4.*Pad y first"):
         ConvolutionalEncoder(WIDTHS)(torch.zeros(1, 3, 10, 8), torch.ones(1))
     with pytest.raises(ShapeError, match="multiples of 4"):
         ConvolutionalEncoder(WIDTHS)(torch.zeros(1, 1, 8, 8), torch.ones(1))

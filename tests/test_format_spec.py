@@ -277,29 +277,19 @@ def evaluate(graph: onnx.GraphProto, inputs: dict[str, np.ndarray]) -> list[np.n
                 y = x[0]
             case "Abs":
                 y = np.abs(x[0])
-            case "Neg":
-                y = -x[0]
             case "Add":
                 y = x[0] + x[1]
             case "Sub":
                 y = x[0] - x[1]
             case "Mul":
                 y = x[0] * x[1]
+            case "Cast":
+                assert (x[0] == np.clip(np.floor(x[0]), -128, 127)).all(), "not whole"
+                y = x[0]
             case "Div":
-                y = x[0] // x[1] if x[0].dtype.kind == "i" else x[0] / x[1]
-            case "Less":
-                y = x[0] < x[1]
-            case "Where":
-                y = np.where(*x)
+                y = x[0] / x[1]
             case "Concat":
                 y = np.concatenate(x, fields["axis"])
-            case "Shape":
-                y = np.array(x[0].shape)
-            case "Gather":
-                y = x[0][x[1]]
-            case "Slice":
-                axis = int(x[3][0])
-                y = np.take(x[0], range(int(x[1][0]), min(int(x[2][0]), x[0].shape[axis])), axis)
             case "DepthToSpace":
                 assert fields["mode"] == b"CRD"
                 y = to_space(x[0])
@@ -313,16 +303,18 @@ def evaluate(graph: onnx.GraphProto, inputs: dict[str, np.ndarray]) -> list[np.n
 
 
 class SpecCodec:
-    """The decoder of the page: file bytes and codec file bytes in, symbols and pixels out."""
+    """What is common to all coders of the page: file bytes and codec file bytes in, symbols and pixels out."""
+
+    unit: int
+    units: list[int]  # pixels per sample of each array
+    channels: list[int]
 
     def __init__(self, codec_file: bytes) -> None:
         self.arrays = load_arrays(codec_file)
         self.identity = sha256(codec_file).digest()[:8]
         self.card = json.loads(self.arrays["card"].tobytes())
-        self.levels = self.card["levels"]
-        self.unit = 2 ** (self.levels + 1)
-        self.details, self.low = (SpecTables(self.arrays[f"{n}.reach"], self.arrays[f"{n}.counts"])
-                                  for n in ("details", "low"))  # fmt: skip
+        self.tables = {name.removesuffix(".reach"): SpecTables(x, self.arrays[name.replace("reach", "counts")])
+                       for name, x in self.arrays.items() if name.endswith(".reach")}  # fmt: skip
         self.graphs = {
             name.removeprefix("graph."): onnx.load_model_from_string(x.tobytes()).graph
             for name, x in self.arrays.items() if name.startswith("graph.")
@@ -334,10 +326,61 @@ class SpecCodec:
     def up(self, side: int) -> int:
         return -(-side // self.unit) * self.unit
 
+    def arrays_of(self, stream: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
+        raise NotImplementedError
+
+    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
     def tile_symbols(self, payload: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
-        (checksum,) = struct.unpack("<I", payload[:4])
-        assert payload[4] in (0, 1)
-        stream, skip = SpecDecoder(payload[5:]), payload[4] == 1
+        arrays, crc = self.arrays_of(payload[4:], level, height, width), 0
+        for x in arrays:
+            crc = zlib.crc32(x.astype("<i2").tobytes(), crc)
+        assert (crc,) == struct.unpack("<I", payload[:4])
+        return arrays
+
+    def symbols(self, file: SpecFile) -> list[np.ndarray]:
+        """Symbols of the whole padded picture, tiles put together."""
+        assert file.version == 1
+        assert file.model == self.identity
+        height, width, size = file.height, file.width, self.card["tile"]
+        whole = [np.zeros((channels, self.up(height) // unit, self.up(width) // unit), int)
+                 for channels, unit in zip(self.channels, self.units, strict=True)]  # fmt: skip
+        payloads = iter([payload for tag, payload in file.chunks if tag == 1])
+        for top in range(0, height, size):
+            for left in range(0, width, size):
+                part = self.tile_symbols(next(payloads), file.level, min(size, height - top), min(size, width - left))
+                for x, own, unit in zip(whole, part, self.units, strict=True):
+                    i, j = top // unit, left // unit
+                    x[:, i : i + own.shape[1], j : j + own.shape[2]] = own
+        assert next(payloads, None) is None
+        return whole
+
+    def pixels(self, file: SpecFile) -> np.ndarray:
+        inputs = self.synthesis_inputs(self.symbols(file))
+        inputs["lam"] = self.arrays["lam"][file.level : file.level + 1].astype(np.float32)
+        (y,) = ReferenceEvaluator(self.arrays["graph.synthesis"].tobytes()).run(None, inputs)
+        y = y[: file.height, : file.width].astype(np.float64)
+        if file.colour & 1 == 0:
+            y = y.mean(2, keepdims=True)
+        peak = 65535 if file.colour & 4 else 255
+        return np.floor(y * peak + 0.5).astype(int)
+
+
+class SpecPyramid(SpecCodec):
+    """Coder "pyramid"."""
+
+    def __init__(self, codec_file: bytes) -> None:
+        super().__init__(codec_file)
+        self.levels = self.card["levels"]
+        self.unit = 2 ** (self.levels + 1)
+        self.units = [2**self.levels, *(2 ** (level + 1) for level in range(self.levels, 0, -1))]
+        self.channels = [3] + [36] * self.levels
+        self.details, self.low = self.tables["details"], self.tables["low"]
+
+    def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
+        assert data[0] in (0, 1)
+        stream, skip = SpecDecoder(data[1:]), data[0] == 1
         low, residual = self.low_band(stream, self.up(height) >> self.levels, self.up(width) >> self.levels)
         arrays, h = [low], None
         for number in range(self.levels, 0, -1):
@@ -347,21 +390,17 @@ class SpecCodec:
                 (h,) = self.run("low", residual=compand(residual), bias=bias)
             else:
                 (h,) = self.run(f"entry{net}", state=h[0], parents=compand(arrays[-1]), bias=bias)
-            h, members = self.run(f"level{net}.start", h=h[0])
-            here = np.zeros((36, *members.shape[2:]), int)
+            h, index, skew = self.run(f"level{net}.start", h=h[0])
+            here = np.zeros((36, *index.shape[2:]), int)
             passes = self.passes(number)
             for k, channels in enumerate(passes):
-                q = self.one_pass(stream, members[0], channels, number, height, width, skip)
+                q = self.one_pass(stream, index[0], skew[0], channels, (number, height, width), skip)
                 here[channels] = q
                 if k + 1 < len(passes):
-                    h, members = self.run(f"level{net}.pass{k + 1}", h=h[0], g=compand(q))
+                    h, index, skew = self.run(f"level{net}.pass{k + 1}", h=h[0], g=compand(q))
                 elif number > 1:
                     (h,) = self.run(f"level{net}.finish", h=h[0], g=compand(q))
             arrays.append(here)
-        crc = 0
-        for x in arrays:
-            crc = zlib.crc32(x.astype("<i2").tobytes(), crc)
-        assert crc == checksum
         return arrays
 
     @staticmethod
@@ -375,19 +414,20 @@ class SpecCodec:
             return [channels(luma, [0, 3]), channels(luma, [1, 2]), channels(colour, [0, 1, 2, 3])]
         return [channels(bands, phases) for bands in (luma, colour) for phases in ([0, 3], [1, 2])]
 
-    def one_pass(self, stream, members, channels, level, height, width, skip) -> np.ndarray:
+    def one_pass(self, stream, index, skew, channels, size, skip) -> np.ndarray:
+        level, height, width = size
         rows, columns = -(-height // 2**level) + 2, -(-width // 2**level) + 2
-        q = np.zeros(members.shape, int)
+        q = np.zeros(index.shape, int)
         places = []
         for c, channel in enumerate(channels):
-            a1, a2 = divmod(channel % 4, 2)
-            for i in range(members.shape[1]):
-                for j in range(members.shape[2]):
-                    if 2 * i + a1 < rows and 2 * j + a2 < columns and not (skip and abs(members[c, i, j]) < 5):
+            a, b = divmod(channel % 4, 2)
+            for i in range(index.shape[1]):
+                for j in range(index.shape[2]):
+                    if 2 * i + a < rows and 2 * j + b < columns and not (skip and index[c, i, j] == 0):
                         places.append((c, i, j))
-        values = read_call(stream, [abs(int(members[p])) for p in places], self.details)
-        for place, value in zip(places, values, strict=True):
-            q[place] = -value if members[place] < 0 else value
+        numbers = [5 * int(index[place]) + abs(int(skew[place])) for place in places]
+        for place, value in zip(places, read_call(stream, numbers, self.details), strict=True):
+            q[place] = -value if skew[place] < 0 else value
         return q
 
     def low_band(self, stream, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -436,37 +476,116 @@ class SpecCodec:
         for place, guess, value in zip(places, guesses, read_call(stream, numbers, self.low), strict=True):
             residual[place], q[place] = value, guess + value
 
-    def symbols(self, file: SpecFile) -> list[np.ndarray]:
-        """Symbols of the whole padded picture, tiles put together."""
-        assert file.version == 1
-        assert file.model == self.identity
-        height, width, size = file.height, file.width, self.card["tile"]
-        units = [2**self.levels, *(2 ** (level + 1) for level in range(self.levels, 0, -1))]
-        whole = [np.zeros((3 if k == 0 else 36, self.up(height) // unit, self.up(width) // unit), int)
-                 for k, unit in enumerate(units)]  # fmt: skip
-        payloads = iter([payload for tag, payload in file.chunks if tag == 1])
-        for top in range(0, height, size):
-            for left in range(0, width, size):
-                part = self.tile_symbols(next(payloads), file.level, min(size, height - top), min(size, width - left))
-                for x, own, unit in zip(whole, part, units, strict=True):
-                    i, j = top // unit, left // unit
-                    x[:, i : i + own.shape[1], j : j + own.shape[2]] = own
-        assert next(payloads, None) is None
-        return whole
-
-    def pixels(self, file: SpecFile) -> np.ndarray:
-        low, *details = self.symbols(file)
-        inputs = {"low": low[None].astype(np.float32)}
+    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        low, *details = arrays
+        inputs = {"low": low[None].astype(np.int16)}
         for level, x in zip(range(self.levels, 0, -1), details, strict=True):
-            inputs[f"detail{level}"] = x[None].astype(np.float32)
-            inputs[f"g.detail{level}"] = compand(x)[None].astype(np.float32)
-        inputs["lam"] = self.arrays["lam"][file.level : file.level + 1].astype(np.float32)
-        (y,) = ReferenceEvaluator(self.arrays["graph.synthesis"].tobytes()).run(None, inputs)
-        y = y[0, :, : file.height, : file.width].astype(np.float64)
-        if file.colour & 1 == 0:
-            y = y.mean(0, keepdims=True)
-        peak = 65535 if file.colour & 4 else 255
-        return np.floor(y * peak + 0.5).astype(int).transpose(1, 2, 0)
+            inputs[f"detail{level}"] = x[None].astype(np.int16)
+            inputs[f"g.detail{level}"] = compand(x)[None].astype(np.int8)
+        return inputs
+
+
+class SpecFactorised(SpecCodec):
+    """Coder "factorised"."""
+
+    def __init__(self, codec_file: bytes) -> None:
+        super().__init__(codec_file)
+        self.unit = self.block = self.card["block"]
+        self.units = [self.block]
+        self.channels = [self.count()]
+
+    def count(self) -> int:
+        return self.arrays["latent.number"].shape[1]
+
+    def seen(self, height: int, width: int, unit: int, channels: int) -> list[tuple[int, int, int]]:
+        rows, columns = -(-height // unit), -(-width // unit)
+        return [(c, i, j) for c in range(channels) for i in range(rows) for j in range(columns)]
+
+    def put(self, places, values, height: int, width: int, unit: int, channels: int) -> np.ndarray:
+        z = np.zeros((channels, self.up(height) // unit, self.up(width) // unit), int)
+        for place, value in zip(places, values, strict=True):
+            z[place] = value
+        return z
+
+    def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
+        places = self.seen(height, width, self.block, *self.channels)
+        numbers = [int(self.arrays["latent.number"][level, c]) for c, _, _ in places]
+        values = read_call(SpecDecoder(data), numbers, self.tables["latent"])
+        return [self.put(places, values, height, width, self.block, *self.channels)]
+
+    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return {"z": arrays[0][None].astype(np.float32)}
+
+
+class SpecHyperprior(SpecFactorised):
+    """Coder "hyperprior"."""
+
+    def __init__(self, codec_file: bytes) -> None:
+        super().__init__(codec_file)
+        self.unit = self.block * 2 ** self.card["levels"]
+
+    def count(self) -> int:
+        return self.arrays["shift"].shape[1]
+
+    def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
+        assert data[0] in (0, 1)
+        stream, summaries = SpecDecoder(data[1:]), self.arrays["summary.number"]
+        places = self.seen(height, width, self.unit, summaries.shape[1])
+        values = read_call(stream, [int(summaries[level, c]) for c, _, _ in places], self.tables["summary"])
+        w = self.put(places, values, height, width, self.unit, summaries.shape[1])
+        bias, shift = (self.arrays[name][level][:, None, None] for name in ("bias", "shift"))
+        number, mean = (x[0].astype(int) for x in self.run("hyper_synthesis", w=w, bias=bias, shift=shift))
+        places = self.seen(height, width, self.block, *self.channels)
+        coded = [place for place in places if data[0] == 0 or number[place] != 0]
+        q = dict(zip(coded, read_call(stream, [int(number[p]) for p in coded], self.tables["latent"]), strict=True))
+        values = [16 * q.get(place, 0) + int(mean[place]) for place in places]
+        return [self.put(places, values, height, width, self.block, *self.channels)]
+
+    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return {"z": arrays[0][None].astype(np.float32) / 16}
+
+
+class SpecUniversal(SpecFactorised):
+    """Coder "universal"."""
+
+    def count(self) -> int:
+        return self.card["channels"]
+
+    def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
+        bits = iter("".join(f"{byte:08b}" for byte in data))
+
+        def gamma() -> int:
+            zeros = 0
+            while next(bits) == "0":
+                zeros += 1
+            return int("1" + "".join(next(bits) for _ in range(zeros)), 2)
+
+        places = self.seen(height, width, self.block, *self.channels)
+        values: list[int] = []
+        while len(values) < len(places):
+            values += [0] * (gamma() - 1)
+            if len(values) < len(places):
+                size = gamma()
+                values.append(-size if next(bits) == "1" else size)
+        assert len(values) == len(places)
+        rest = "".join(bits)
+        assert len(rest) < 8
+        assert "1" not in rest
+        return [self.put(places, values, height, width, self.block, *self.channels)]
+
+
+CODERS = {
+    "pyramid": SpecPyramid,
+    "factorised": SpecFactorised,
+    "hyperprior": SpecHyperprior,
+    "universal": SpecUniversal,
+}
+
+
+def spec_codec(codec_file: bytes) -> SpecCodec:
+    card = json.loads(load_arrays(codec_file)["card"].tobytes())
+    assert card["version"] == 1
+    return CODERS[card["coder"]](codec_file)
 
 
 @pytest.fixture(scope="module")
@@ -508,13 +627,13 @@ def test_files_decode_by_the_rules_of_the_page(codec_file, height, width, qualit
     chosen = small_tiles(codec_file) if tiled else codec_file
     ours = Codec(unpack_model(chosen))
     data = ours.compress(picture(height, width).reshape(height, width, 3), quality)
-    theirs = SpecCodec(chosen).pixels(SpecFile(data))
+    theirs = spec_codec(chosen).pixels(SpecFile(data))
     # two implementations of the synthesis round their float32 sums in different orders: by one level at most
     assert np.abs(theirs - ours.decompress(data).pixels.astype(int)).max() <= 1
 
 
 def test_grey_and_16_bit_files_decode_by_the_rules_of_the_page(codec_file):
-    ours, spec = Codec(unpack_model(codec_file)), SpecCodec(codec_file)
+    ours, spec = Codec(unpack_model(codec_file)), spec_codec(codec_file)
     grey = ours.compress(picture(20, 30, 1), 40)
     assert SpecFile(grey).colour == 0
     assert np.abs(spec.pixels(SpecFile(grey)) - ours.decompress(grey).pixels.astype(int)).max() <= 1
@@ -526,6 +645,47 @@ def test_grey_and_16_bit_files_decode_by_the_rules_of_the_page(codec_file):
     assert np.abs(spec.pixels(deep) - shown.astype(int)).max() <= 1
     (worst,) = struct.unpack("<H", dict(deep.chunks)[131])
     assert worst == np.abs(shown.astype(int) - y).max()
+
+
+@pytest.fixture(scope="module", params=["factorised", "hyperprior", "universal"])
+def convolutional_file(request) -> bytes:
+    """An untrained convolutional codec, small, its tables scattered."""
+    from rdae.autoencoder import RateDistortionAutoencoder
+    from rdae.channels import UniformNoise
+    from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, typical_spread
+    from rdae.priors.factorised import FactorisedPrior
+    from rdae.priors.hyperprior import Hyperprior
+    from rdae.priors.magnitude import MagnitudePrior
+    from rdae.recipes.photo import photo
+    from rdae.training.export_convolutional import export_convolutional
+
+    widths = (6, 8)
+    spread = typical_spread(2 ** len(widths))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        prior = {
+            "factorised": lambda: FactorisedPrior(spread),
+            "hyperprior": lambda: Hyperprior(spread, width=16),
+            "universal": MagnitudePrior,
+        }[request.param]()
+        model = RateDistortionAutoencoder(
+            ConvolutionalEncoder(widths), prior, ConvolutionalDecoder(widths), UniformNoise()
+        )
+        if request.param == "hyperprior":
+            with torch.no_grad():  # means and indices that differ from place to place
+                prior.synthesis.mean.weight.mul_(20)
+                prior.synthesis.index.weight.mul_(5)
+        return export_convolutional(model, photo(), {})
+
+
+@pytest.mark.parametrize(("height", "width", "quality"), [(1, 1, 50), (21, 37, 60), (70, 90, 20)])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_convolutional_files_decode_by_the_rules_of_the_page(convolutional_file, height, width, quality, tiled):
+    chosen = small_tiles(convolutional_file) if tiled else convolutional_file
+    ours = Codec(unpack_model(chosen))
+    data = ours.compress(picture(height, width).reshape(height, width, 3), quality)
+    theirs = spec_codec(chosen).pixels(SpecFile(data))
+    assert np.abs(theirs - ours.decompress(data).pixels.astype(int)).max() <= 1
 
 
 # -- the example on the page -------------------------------------------------------------------------------------------
@@ -543,4 +703,4 @@ def test_the_example_of_the_page_is_a_file():
     assert [tag for tag, _ in file.chunks] == [1]
     for path in shipped_models().values():  # where the model of the example is at hand, decode it too
         if sha256(path.read_bytes()).digest()[:8] == file.model:
-            assert SpecCodec(path.read_bytes()).pixels(file).shape == (file.height, file.width, 3)
+            assert spec_codec(path.read_bytes()).pixels(file).shape == (file.height, file.width, 3)

@@ -9,6 +9,7 @@ which sends halves to even.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -42,7 +43,10 @@ class Coded(NamedTuple):
 class LogMass(Protocol):
     """A density over whole numbers whose parameters broadcast against the symbols."""
 
-    def log_prob(self, q: Tensor, *parameters: Tensor) -> Tensor: ...
+    @property
+    def log_prob(self) -> Callable[..., Tensor]:
+        """`(q, *parameters) -> ln p(q)`, in nats, elementwise."""
+        ...
 
 
 class Conditional(NamedTuple):

@@ -24,6 +24,7 @@ class RdaeImageFile(ImageFile.ImageFile):
     format_description = "Rate-distortion autoencoder image"
 
     def _open(self) -> None:
+        assert self.fp is not None  # Pillow opens it before it calls
         try:
             header = parse_header(self.fp.read(96), str(self.filename or "data"))
         except RdaeError as error:

@@ -47,8 +47,7 @@ def photo(
             f"Training needs PyTorch and friends ({error}). Install them with: pip install 'rdae[train]'"
         ) from error
     recipe = recipe_of()
-    changes = {"steps": steps, "batch": batch, "size": size}
-    recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    recipe = replace(recipe, steps=steps or recipe.steps, batch=batch or recipe.batch, size=size or recipe.size)
     settings = Settings(
         data=data, out=out, valid=valid, seed=seed, accelerator=accelerator, devices=devices, nodes=nodes,
         precision=precision, workers=workers, validate_steps=validate_steps,

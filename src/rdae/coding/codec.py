@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import zlib
@@ -117,6 +118,9 @@ class Codec:
             raise TargetError(
                 f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size."
             )
+        for name, value in wishes.items():
+            if value is not None and not math.isfinite(value):
+                raise TargetError(f"{name} is {value}. Give a finite number.")
         pixels = picture.size[0] * picture.size[1]
         if bpp is not None:
             size = int(bpp * pixels / 8)
@@ -317,7 +321,7 @@ class Codec:
 def _checksum(symbols: list[np.ndarray]) -> int:
     value = 0
     for x in symbols:
-        value = zlib.crc32(np.ascontiguousarray(x, dtype="<i2"), value)
+        value = zlib.crc32(np.ascontiguousarray(x, dtype="<i2").data, value)
     return value
 
 
@@ -331,6 +335,8 @@ def _alpha(contents: Contents, name: str) -> np.ndarray | None:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.size != (header.width, header.height):
                 raise FormatError(f"{name}: the alpha channel is {image.size}, not the size of the image.")
+            if image.mode not in (("I;16", "I") if header.deep else ("L",)):
+                raise FormatError(f"{name}: the alpha channel is an image of mode {image.mode}. The file is damaged.")
             return np.asarray(image).astype(np.uint16 if header.deep else np.uint8)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, FormatError):

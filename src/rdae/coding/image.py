@@ -200,7 +200,7 @@ def write_picture(picture: Picture, path: Path, file: BinaryIO) -> None:
     image = to_pil(picture)
     if kind == "JPEG" and image.mode in ("RGBA", "LA"):
         raise ImageError("JPEG has no alpha channel. Write a .png or .tif instead.")
-    options = {name: image.info[name] for name in ("icc_profile", "exif", "xmp") if name in image.info}
+    options: dict[str, Any] = {name: image.info[name] for name in ("icc_profile", "exif", "xmp") if name in image.info}
     if kind == "JPEG":
         options["quality"], options["subsampling"] = 95, 0
     if kind not in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF"):

@@ -288,13 +288,13 @@ def _seen(level: int, folded: tuple[int, int], visible: tuple[int, int]) -> np.n
 class Members(NamedTuple):
     """The density of each symbol of a group: int8 arrays as the networks name them."""
 
-    index: np.ndarray
+    scale: np.ndarray
     skew: np.ndarray
 
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Table numbers at flat places, and whether the symbol is mirrored there."""
         skew = self.skew.ravel()[places]
-        return SKEWS * self.index.ravel()[places].astype(np.int32) + np.abs(skew), skew < 0
+        return SKEWS * self.scale.ravel()[places].astype(np.int32) + np.abs(skew), skew < 0
 
 
 class _Encoding:
@@ -317,7 +317,7 @@ class _Encoding:
         q = self._round(z, members)
         q[~seen] = 0
         if self._skip:
-            certain = members.index == 0
+            certain = members.scale == 0
             self.lost = max(self.lost, int(np.abs(q[certain]).max(initial=0)))
             q[certain] = 0
             seen = seen & ~certain
@@ -358,10 +358,10 @@ class _Decoding:
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
         if self._skip:
-            seen = seen & (members.index > 0)
+            seen = seen & (members.scale > 0)
         at = np.flatnonzero(seen)
         numbers, mirrored = members.at(at)
         values = self._stream.read(numbers, self._coder._details)
-        q = np.zeros(members.index.shape, dtype=np.int16)
+        q = np.zeros(members.scale.shape, dtype=np.int16)
         q.ravel()[at] = np.where(mirrored, -values, values)
         return q

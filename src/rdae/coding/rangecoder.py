@@ -8,6 +8,7 @@ the same order, as sign and Exp-Golomb code of the distance. docs/format.md give
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import constriction
 import numpy as np
@@ -30,9 +31,9 @@ class CoderTables:
     def __init__(self, tables: Tables) -> None:
         self.reach = tables.reach
         self._tables = tables
-        self._made: dict[int, Categorical] = {}
+        self._made: dict[int, Any] = {}
 
-    def __getitem__(self, number: int) -> Categorical:
+    def __getitem__(self, number: int) -> Any:
         model = self._made.get(number)
         if model is None:
             probabilities = self._tables[number].astype(np.float64) / 2**PRECISION

@@ -41,7 +41,7 @@ class _LevelRefiner(nn.Module):
         self.blocks = nn.Sequential(*(_FloatBlock(channels, inner) for _ in range(blocks)))
         self.write = nn.Conv2d(channels, 36, 1)
         nn.init.zeros_(self.write.weight)
-        nn.init.zeros_(self.write.bias)
+        nn.init.zeros_(self.write.bias)  # type: ignore[arg-type]
 
     def forward(self, own: Tensor, parents: Tensor, grandparents: Tensor, bias: Tensor) -> Tensor:
         """Folded corrections from companded symbols: own folded, the others unfolded."""

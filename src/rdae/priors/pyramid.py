@@ -10,6 +10,8 @@ the member.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -188,7 +190,8 @@ class PyramidPrior(nn.Module):
         nats, residual = self.low(low)
         symbols, rate = [low], nats
         biases = self.biases(log_step)
-        state = parents = None
+        state: Tensor | None = None
+        parents = low
         for level in range(self.levels, 0, -1):
             which = network_of_level(level) - 1
             bias = biases[level - 1]
@@ -204,7 +207,7 @@ class PyramidPrior(nn.Module):
         return Coded(symbols, rate)
 
     def _level(self, which: int, level: int, h: Tensor, u: Tensor, channel: Channel) -> tuple[Tensor, Tensor, Tensor]:
-        net = self.nets[which]
+        net: Any = self.nets[which]  # a _Level; the list forgets its type
         h = net.first(h)
         groups = groups_of_level(level)
         symbols, indices, skews = [], [], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rdae.autoencoder import RateDistortionAutoencoder
-from rdae.channels import UniformNoise
+from rdae.channels import Mixed
 from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from rdae.priors.magnitude import MagnitudePrior
 from rdae.recipes.photo import lam_of_step
@@ -23,7 +23,7 @@ def magnitude(*, steps: int = 20000, batch: int = 16, size: int = 128, learning_
             ConvolutionalEncoder(WIDTHS),
             MagnitudePrior(smooth=True),
             ConvolutionalDecoder(WIDTHS),
-            UniformNoise(),
+            Mixed(),
         ),
         lam=(lam_of_step(165.0), lam_of_step(2.9)),
         quality_lam=(lam_of_step(160.0), lam_of_step(3.0)),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,13 +125,13 @@ class _Entry(nn.Module):
     Two sums of products and a bias, added before rounding, are one convolution of the joined inputs.
     """
 
-    def __init__(self, entry: nn.Module) -> None:
+    def __init__(self, entry: Any) -> None:
         super().__init__()
         self.up = entry.up
         mix, parents = entry.mix.conv, entry.parents.conv
         self.join = nn.Conv2d(mix.in_channels + parents.in_channels, mix.out_channels, 1)
         self.join.weight.copy_(torch.cat([mix.weight, parents.weight], 1))
-        self.join.bias.copy_(mix.bias + parents.bias - 0.5)
+        self.join.bias.copy_(mix.bias + parents.bias - 0.5)  # type: ignore[union-attr]
 
     def forward(self, state: Tensor, parents: Tensor, bias: Tensor) -> Tensor:
         up = depth_to_space(exact_relu(self.up(state)))
@@ -143,7 +144,7 @@ class _Members(nn.Module):
     The factors of `_Head` are powers of two, so they and the halves go into weights and biases exactly.
     """
 
-    def __init__(self, head: nn.Module, scales: int) -> None:
+    def __init__(self, head: Any, scales: int) -> None:
         super().__init__()
         self.hidden, self.scales = head.hidden, scales
         self.index, self.skew = (nn.Conv2d(head.out.conv.in_channels, head.symbols, 1) for _ in range(2))
@@ -152,7 +153,7 @@ class _Members(nn.Module):
             (self.skew, slice(head.symbols, None), head.skew_unit),
         ):
             conv.weight.copy_(head.out.conv.weight[rows] * factor)
-            conv.bias.copy_(head.out.conv.bias[rows] * factor + 0.5)
+            conv.bias.copy_(head.out.conv.bias[rows] * factor + 0.5)  # type: ignore[union-attr]
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         h = exact_relu(self.hidden(h))
@@ -161,7 +162,7 @@ class _Members(nn.Module):
 
 
 class _Start(nn.Module):
-    def __init__(self, net: nn.Module, scales: int) -> None:
+    def __init__(self, net: Any, scales: int) -> None:
         super().__init__()
         self.first, self.members = net.first, _Members(net.heads[0], scales)
 
@@ -171,7 +172,7 @@ class _Start(nn.Module):
 
 
 class _Pass(nn.Module):
-    def __init__(self, net: nn.Module, k: int, scales: int) -> None:
+    def __init__(self, net: Any, k: int, scales: int) -> None:
         super().__init__()
         self.update, self.members = net.updates[k - 1], _Members(net.heads[k], scales)
 
@@ -187,12 +188,14 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
     side = 2 ** (levels + 1)
     lam = torch.ones(1)
     names = ["low", *(f"detail{level}" for level in range(levels, 0, -1))]
-    yield "analysis", _Analysis(model.encoder), {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": lam}, names
+    encoder: Any = model.encoder
+    decoder: Any = model.decoder
+    yield "analysis", _Analysis(encoder), {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": lam}, names
     symbols = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     for level in range(levels, 0, -1):
         symbols[f"detail{level}"] = torch.zeros(1, 36, side >> level, 3 * (side >> level + 1), dtype=torch.int16)
     companded = {f"g.{name}": x.to(torch.int8) for name, x in symbols.items() if name != "low"}
-    yield "synthesis", _Synthesis(model.decoder, levels), {**symbols, **companded, "lam": lam}, ["pixels"]
+    yield "synthesis", _Synthesis(decoder, levels), {**symbols, **companded, "lam": lam}, ["pixels"]
     fine, middle, coarse = prior.channels
     bias = torch.zeros(1, coarse, 1, 1)
     yield "low", prior.low_entry, {"residual": torch.zeros(1, 12, 2, 3), "bias": bias}, ["h"]
@@ -203,16 +206,16 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
             "bias": torch.zeros(1, width, 1, 1),
         }
         yield f"entry{net}", _Entry(prior.entries[net - 1]), inputs, ["h"]
-        level = prior.nets[net - 1]
+        passes: Any = prior.nets[net - 1]
         h = torch.zeros(1, width, 4, 6)
-        yield f"level{net}.start", _Start(level, scales), {"h": h}, ["h_next", "index", "skew"]
+        yield f"level{net}.start", _Start(passes, scales), {"h": h}, ["h_next", "index", "skew"]
         groups = groups_of_level(net)
         for k in range(1, len(groups)):
             g = torch.zeros(1, len(groups[k - 1]), 4, 6)
-            yield f"level{net}.pass{k}", _Pass(level, k, scales), {"h": h, "g": g}, ["h_next", "index", "skew"]
+            yield f"level{net}.pass{k}", _Pass(passes, k, scales), {"h": h, "g": g}, ["h_next", "index", "skew"]
         if net > 1:
             g = torch.zeros(1, len(groups[-1]), 4, 6)
-            yield f"level{net}.finish", level.updates[-1], {"h": h, "g": g}, ["h_next"]
+            yield f"level{net}.finish", passes.updates[-1], {"h": h, "g": g}, ["h_next"]
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
@@ -221,14 +224,14 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) ->
     moving |= {name: {2: f"{name}_h", 3: f"{name}_w"} for name in outputs if name != "pixels"}
     if "pixels" in outputs:
         moving["pixels"] = {0: "height", 1: "width"}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        path = Path(folder) / "graph.onnx"
         torch.onnx.export(
-            module, tuple(inputs.values()), buffer, input_names=list(inputs), output_names=outputs,
+            module, tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs,
             dynamic_axes=moving, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
-    graph = onnx.load_model_from_string(buffer.getvalue())
+        graph = onnx.load_model(path)
     del graph.metadata_props[:]
     graph.producer_name, graph.producer_version, graph.doc_string = "rdae", "", ""
     for node in graph.graph.node:

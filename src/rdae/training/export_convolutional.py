@@ -85,14 +85,14 @@ def _rows_of(function: Callable[[Tensor], Tensor], lam: Tensor) -> Tensor:
 
 
 class _Synthesis(nn.Module):
-    """A latent to pixels in [0, 1]."""
+    """A latent to pixels in [0, 1], `(H, W, 3)`."""
 
     def __init__(self, decoder: ConvolutionalDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, z: Tensor, lam: Tensor) -> Tensor:
-        return self.decoder(z, lam).clamp(0, 1)
+        return self.decoder(z, lam).clamp(0, 1)[0].permute(1, 2, 0)
 
 
 class _Members(nn.Module):
@@ -184,7 +184,7 @@ def export_convolutional(model: RateDistortionAutoencoder, recipe: Recipe, card:
     unit = block << int(kind.get("levels", 0))
     one = torch.ones(1)
     graphs["analysis"] = encoder, {"y": torch.zeros(1, 3, 2 * block, 3 * block), "lam": one}, ["z"]
-    graphs["synthesis"] = _Synthesis(decoder), {"z": torch.zeros(1, encoder.channels, 2, 3), "lam": one}, ["y"]
+    graphs["synthesis"] = _Synthesis(decoder), {"z": torch.zeros(1, encoder.channels, 2, 3), "lam": one}, ["pixels"]
     for name, (module, inputs, outputs) in graphs.items():
         arrays[f"graph.{name}"] = np.frombuffer(to_onnx(module, inputs, outputs), dtype=np.uint8)
     halos = [-(-reach // unit) * unit for reach in (encoder.reach, decoder.reach)]

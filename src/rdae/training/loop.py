@@ -100,9 +100,8 @@ def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = 
     """
     torch.set_flush_denormal(True)
     devices: Any = int(settings.devices) if settings.devices.isdigit() else settings.devices
-    fabric = Fabric(
-        accelerator=settings.accelerator, devices=devices, num_nodes=settings.nodes, precision=settings.precision
-    )  # type: ignore[arg-type]
+    precision: Any = settings.precision
+    fabric = Fabric(accelerator=settings.accelerator, devices=devices, num_nodes=settings.nodes, precision=precision)
     fabric.launch()
     torch.manual_seed(settings.seed)
     bare = recipe.model()

@@ -1,0 +1,472 @@
+"""Images to bytes and back: sizes, qualities, targets, tiles, threads, and agreement with the model that was trained."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import photograph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import rdae
+from rdae.coding import rangecoder, tiles
+from rdae.coding.codec import Codec
+from rdae.coding.container import QUALITY_LEVELS, parse
+from rdae.coding.image import from_array
+from rdae.coding.model import pack_model, unpack_model
+from rdae.coding.pyramid import SKEWS, PyramidCoder
+from rdae.coding.tables import PRECISION
+from rdae.errors import TargetError
+
+torch = pytest.importorskip("torch")
+
+from rdae.channels import Channel, Sent  # noqa: E402
+from rdae.networks.shuffle import depth_to_space  # noqa: E402
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(a.astype(float) - b.astype(float)).mean()))
+
+
+PHOTOGRAPHS = [photograph(96, 80, 21), photograph(70, 130, 22), photograph(64, 64, 23, channels=1)]
+
+
+# --- there and back ------------------------------------------------------------------------------------------------
+
+
+@given(height=st.integers(1, 70), width=st.integers(1, 70), quality=st.floats(0, 100), grey=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_every_size_and_quality_comes_back(codec, height, width, quality, grey):
+    image = photograph(height, width, 0, channels=1 if grey else 3)
+    data = codec.compress(image, quality)
+    back = codec.decompress(data).pixels
+    assert (back.shape, back.dtype) == (image.shape, image.dtype)
+    assert codec.compress(image, quality) == data  # deterministic
+    np.testing.assert_array_equal(codec.decompress(data).pixels, back)
+
+
+def test_the_best_quality_is_close_to_the_original(codec):
+    for image in PHOTOGRAPHS:
+        # steps of 3 grey levels: uniform errors of at most half a step have variance 9 / 12, that is 49.4 dB; rounding
+        # toward zero where it saves bits, and clipping, cost some of it
+        assert psnr(codec.decompress(codec.compress(image, 100)).pixels, image) > 40
+
+
+def test_a_flat_image_costs_almost_nothing(codec):
+    flat = np.full((256, 256, 3), 130, np.uint8)
+    data = codec.compress(flat, 50)
+    assert len(data) < 100
+    assert np.abs(codec.decompress(data).pixels.astype(int) - 130).max() <= 8
+
+
+@pytest.mark.parametrize("image", [np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)])
+def test_black_and_white_are_not_clipped_round(codec, image):
+    for quality in (0, 50, 100):
+        back = codec.decompress(codec.compress(image, quality)).pixels
+        assert np.abs(back.astype(int) - image).max() <= 20  # a value that wraps would be off by 255
+
+
+def test_noise_of_full_contrast_comes_back(codec):
+    noise = np.random.default_rng(0).integers(0, 2, size=(65, 40, 3), dtype=np.uint8) * 255
+    assert psnr(codec.decompress(codec.compress(noise, 100)).pixels, noise) > 30
+
+
+def test_the_functions_of_the_package_use_the_shipped_model(codec):
+    if codec.model.name != "photo":
+        pytest.skip("no model is shipped yet")
+    image = PHOTOGRAPHS[0]
+    data = rdae.compress(image, 40)
+    assert data == codec.compress(image, 40)
+    np.testing.assert_array_equal(rdae.decompress(data, as_array=True), codec.decompress(data).pixels)
+    shown = rdae.decompress(data)
+    assert isinstance(shown, Image.Image)
+    np.testing.assert_array_equal(np.asarray(shown), codec.decompress(data).pixels)
+
+
+def test_threads_may_share_a_codec(codec):
+    wanted = [codec.compress(image, 60) for image in PHOTOGRAPHS]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: codec.compress(image, 60), PHOTOGRAPHS * 4))
+        assert found == wanted * 4
+        back = list(pool.map(lambda data: codec.decompress(data).pixels, wanted * 4))
+    for data, pixels in zip(wanted * 4, back, strict=True):
+        np.testing.assert_array_equal(pixels, codec.decompress(data).pixels)
+
+
+def test_other_users_of_the_runtime_are_not_disturbed(tiny, tmp_path):
+    """Threads of one codec, of another, and a session that has nothing to do with us, in one process."""
+    path = tmp_path / "own.codec"
+    path.write_bytes(tiny.data)
+    script = """
+import sys
+import numpy as np, onnxruntime
+from rdae.coding.codec import Codec
+from rdae.coding.model import load_model
+found = set()
+for threads in (0, 1, 3):
+    codec = Codec(load_model(sys.argv[1], threads=threads))
+    found.add(codec.compress(np.arange(4800, dtype=np.uint16).reshape(40, 40, 3).astype(np.uint8)))
+onnxruntime.InferenceSession(codec.model.array("graph.low").tobytes(), providers=["CPUExecutionProvider"])
+assert len(found) == 1
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- quality and targets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quality", [-0.1, -1, 100.1, 1000, float("nan"), float("inf"), -float("inf")])
+def test_a_quality_out_of_range_is_refused_with_the_range(codec, quality):
+    with pytest.raises(TargetError, match="from 0 .* to 100"):
+        codec.compress(PHOTOGRAPHS[0], quality)
+
+
+def test_quality_comes_in_halves(codec):
+    assert [codec.level(q) for q in (0, 0.2, 0.3, 0.5, 50, 99.8, 100)] == [0, 0, 1, 1, 100, 200, 200]
+    for level in range(QUALITY_LEVELS):
+        assert codec.level(codec.quality(level)) == level
+
+
+@pytest.mark.parametrize("image", PHOTOGRAPHS, ids=["96x80", "70x130", "grey"])
+def test_bytes_and_psnr_rise_with_quality(codec, image):
+    data = [codec.compress(image, quality) for quality in range(0, 101, 5)]
+    sizes = [len(d) for d in data]
+    assert sizes == sorted(sizes)
+    reached = [psnr(codec.decompress(d).pixels, image) for d in data]
+    assert min(np.diff(reached)) > -0.1  # rounding is not nested: a finer step may be unlucky, by hundredths of a dB
+
+
+@pytest.mark.parametrize("image", PHOTOGRAPHS, ids=["96x80", "70x130", "grey"])
+def test_targets_are_kept_and_not_wasted(codec, image):
+    pixels = image.shape[0] * image.shape[1]
+    middle = len(codec.compress(image, 50))
+    for wish, limit in (({"size": middle + 7}, middle + 7), ({"bpp": 1.0}, pixels / 8)):
+        found = codec.compress_picture(from_array(image), **wish)
+        assert len(found.data) <= limit
+        assert found.data == codec.compress(image, found.quality)
+        if found.quality < 100:  # one level better would be too large
+            assert len(codec.compress(image, found.quality + 0.5)) > limit
+    found = codec.compress_picture(from_array(image), psnr=34.0)
+    assert psnr(codec.decompress(found.data).pixels, image) >= 34.0
+    if found.quality > 0:
+        below = codec.decompress(codec.compress(image, found.quality - 0.5)).pixels
+        assert psnr(below, image) < 34.0
+
+
+def test_a_generous_target_gives_the_best_quality(codec):
+    image = PHOTOGRAPHS[2]
+    assert codec.compress(image, size=1 << 40) == codec.compress(image, bpp=1e6) == codec.compress(image, 100)
+    assert codec.compress(image, psnr=0.0) == codec.compress(image, 0)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"size": 20}, {"size": 0}, {"size": -5}, {"bpp": 1e-6}, {"bpp": -1.0}, {"psnr": 90.0}, {"psnr": float("inf")},
+        {"psnr": float("nan")}, {"bpp": float("nan")}, {"bpp": float("inf")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_reached_is_refused(codec, wish):
+    with pytest.raises(TargetError):
+        codec.compress(PHOTOGRAPHS[0], **wish)
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"quality": 5, "bpp": 1}, {"bpp": 1, "size": 100}, {"psnr": 30, "size": 9}, {"quality": 0, "psnr": 0}]
+)
+def test_two_wishes_are_refused_by_name(codec, wishes):
+    with pytest.raises(TargetError, match=" and ".join(sorted(wishes, key=["quality", "bpp", "psnr", "size"].index))):
+        codec.compress(PHOTOGRAPHS[0], **wishes)
+
+
+def test_metadata_counts_toward_the_size(codec):
+    picture = from_array(PHOTOGRAPHS[0])
+    picture.icc = bytes(5000)
+    assert len(codec.compress_picture(picture, size=6000).data) <= 6000
+    with pytest.raises(TargetError, match="drop its metadata"):
+        codec.compress_picture(picture, size=5000)
+
+
+# --- tiles ---------------------------------------------------------------------------------------------------------
+
+
+def retiled(model, tile: int) -> Codec:
+    """The same networks and tables with tiles of another size."""
+    arrays = {k: v for k, v in model._arrays.items() if k != "card"}
+    return Codec(unpack_model(pack_model({**model.card, "tile": tile}, arrays)))
+
+
+@pytest.fixture(scope="module")
+def tiled(codec) -> Codec:
+    return retiled(codec.model, 128)
+
+
+BIG = photograph(301, 421, 31)
+
+
+@pytest.mark.parametrize("quality", [10, 90])
+def test_windows_of_the_synthesis_do_not_show(codec, tiled, quality):
+    """The same symbols, decoded whole and in windows, within one grey level (float sums differ in the last place)."""
+    data = tiled.compress(BIG, quality)
+    contents = parse(data)
+    assert len(contents.tiles) == 12
+    store = tiled._decode_symbols(contents, "data")
+    whole = codec._synthesise(store, contents.header.level, (301, 421), False, False)
+    windows = tiled.decompress(data).pixels
+    assert np.abs(whole.astype(int) - windows).max() <= 1
+    assert (whole != windows).mean() < 0.01
+
+
+@pytest.mark.parametrize("tile", [64, 128, 192])
+def test_windows_of_the_analysis_do_not_show(codec, tile):
+    """Latents of tiles are those of the whole picture, to float32."""
+    level, picture, cut = 200, from_array(BIG), retiled(codec.model, tile)
+    whole_box = tiles.tiles(301, 421, 2048)[0]
+    whole = codec._latents(picture, whole_box, level)
+    for box in tiles.tiles(301, 421, tile):
+        padded = codec._padded(box)
+        for part, latent, unit in zip(cut._latents(picture, box, level), whole, codec._coder.latents.values(), strict=True):
+            same = latent[(slice(None), *padded.cut(codec._padded(whole_box), unit))]
+            # latents reach 3000 steps; float32 keeps 2**-24 of that, sums over five levels lose a few times more
+            np.testing.assert_allclose(part, same, rtol=0, atol=0.01)
+
+
+def test_small_tiles_cost_few_bytes_and_no_quality(codec, tiled):
+    for quality in (20, 70):
+        one, many = codec.compress(BIG, quality), tiled.compress(BIG, quality)
+        assert len(many) < 1.15 * len(one) + 12 * 16
+        assert psnr(tiled.decompress(many).pixels, BIG) > psnr(codec.decompress(one).pixels, BIG) - 0.3
+
+
+def test_tiles_decode_in_any_order(tiled):
+    """A tile needs nothing of its neighbours: regions can be read alone."""
+    contents = parse(tiled.compress(BIG, 40))
+    store = tiled._decode_symbols(contents, "data")
+    boxes = tiles.tiles(301, 421, 128)
+    again = tiled._storage(301, 421)
+    for k in np.random.default_rng(0).permutation(len(boxes)):
+        box, padded = boxes[k], tiled._padded(boxes[k])
+        symbols = tiled._coder.decode(
+            contents.tiles[k][4:], contents.header.level, (padded.height, padded.width), (box.height, box.width)
+        )
+        tiled._put(again, box, symbols)
+    for a, b in zip(store, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000), size=st.sampled_from([64, 128, 2048]))
+@settings(max_examples=50)
+def test_tiles_partition_the_picture(height, width, size):
+    boxes = tiles.tiles(height, width, size)
+    assert sum(box.height * box.width for box in boxes) == height * width
+    assert max(box.bottom for box in boxes) == height
+    assert max(box.right for box in boxes) == width
+    assert len({(box.top, box.left) for box in boxes}) == len(boxes)
+    for box in boxes[:: max(1, len(boxes) // 9)]:
+        outer = tiles.window(box, 192, height, width, 64)
+        assert outer.top % 64 == outer.left % 64 == outer.height % 64 == outer.width % 64 == 0
+        assert outer.top <= box.top < box.bottom <= outer.bottom
+
+
+def test_a_window_beyond_the_picture_repeats_its_edge():
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    found = tiles.pixels_of(pixels, tiles.Box(1, 2, 5, 6))[..., 0]
+    np.testing.assert_array_equal(found, [[6, 7, 7, 7], [10, 11, 11, 11], [10, 11, 11, 11], [10, 11, 11, 11]])
+
+
+# --- agreement with the PyTorch model ------------------------------------------------------------------------------
+
+
+class Replay(Channel):
+    """Sends what comes, which here is whole numbers already, and remembers the densities that were named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple] = []
+
+    def rounded(self, z, mean, prior):
+        self.sent.append((z, *prior.parameters))
+        return Sent(z, z)
+
+
+@pytest.fixture(scope="module")
+def tiny_codec(tiny_model) -> Codec:
+    return Codec(tiny_model)
+
+
+def encoded(codec: Codec, image: np.ndarray, level: int) -> tuple[bytes, list[np.ndarray]]:
+    return codec._encode(from_array(image), level, [])
+
+
+def as_latents(symbols: list[np.ndarray]) -> list:
+    low, *details = (torch.from_numpy(x).float()[None] for x in symbols)
+    return [low, *(depth_to_space(x) for x in details)]
+
+
+def replayed(tiny, codec: Codec, symbols, level: int):
+    """What the PyTorch prior says of symbols: its output, and `(symbols, index, skew)` of each group."""
+    channel = Replay().eval()
+    with torch.no_grad():
+        coded = tiny.torch.prior(as_latents(symbols), channel, lam_of(codec, level))
+    return coded, channel.sent
+
+
+def lam_of(codec: Codec, level: int):
+    return torch.tensor([codec.model.lam[level]]).float()
+
+
+CASES = [(64, 64, 0), (128, 64, 60), (64, 128, 110), (128, 128, 200)]
+
+
+@pytest.mark.parametrize(("height", "width", "level"), CASES)
+def test_latents_and_pixels_are_those_of_pytorch(tiny, tiny_codec, height, width, level):
+    image = photograph(height, width, level)
+    y = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    box = tiles.tiles(height, width, 2048)[0]
+    with torch.no_grad():
+        low, *details = tiny.torch.encoder(y, lam_of(tiny_codec, level))
+    ours = tiny_codec._latents(from_array(image), box, level)
+    unfolded = [ours[0], *(depth_to_space(torch.from_numpy(x)[None])[0].numpy() for x in ours[1:])]
+    for a, b in zip(unfolded, [low, *details], strict=True):
+        np.testing.assert_allclose(a, b[0].numpy(), rtol=0, atol=0.01)
+    data, symbols = encoded(tiny_codec, image, level)
+    with torch.no_grad():
+        shown = tiny.torch.decoder(as_latents(symbols), lam_of(tiny_codec, level)).clamp(0, 1)
+    shown = (255 * shown[0].permute(1, 2, 0) + 0.5).numpy().astype(np.uint8)
+    assert np.abs(tiny_codec.decompress(data).pixels.astype(int) - shown).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "level"), CASES)
+def test_symbols_and_tables_are_those_of_pytorch(tiny, tiny_codec, height, width, level):
+    """Fed the same symbols, the trained prior names the very tables that the coder used, and hands the symbols on."""
+    data, symbols = encoded(tiny_codec, photograph(height, width, level), level)
+    named = []
+
+    def run(graph, inputs):
+        out = tiny_codec.model.run(graph, inputs)
+        if len(out) > 1:
+            named.append(out[1:])
+        return out
+
+    coder = PyramidCoder(tiny_codec._coder.tables, run, tiny_codec._coder._weight)
+    decoded = coder.decode(parse(data).tiles[0][4:], level, (height, width), (height, width))
+    coded, sent = replayed(tiny, tiny_codec, symbols, level)
+    for ours, own, theirs in zip(symbols, decoded, coded.latent, strict=True):
+        np.testing.assert_array_equal(ours, own)
+        folded = theirs if theirs.shape[1] == 3 else torch.nn.functional.pixel_unshuffle(theirs, 2)
+        np.testing.assert_array_equal(own, folded[0].numpy())
+    assert len(named) == len(sent)
+    scales = tiny.torch.prior.density.scales
+    for (index, skew), (_, wanted_index, wanted_skew) in zip(named, sent, strict=True):
+        np.testing.assert_array_equal(index, torch.floor(wanted_index + 0.5).clamp(0, scales - 1).numpy())
+        np.testing.assert_array_equal(skew, torch.floor(wanted_skew + 0.5).clamp(-4, 4).numpy())
+
+
+def escape_bits(tables, symbols: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Cost of symbols beyond the reach, by the format: the escape's count, a sign, Exp-Golomb."""
+    beyond = np.abs(symbols) - tables.reach[numbers]
+    count = np.array([tables[n][-1] for n in numbers])
+    return PRECISION - np.log2(count) + 2 * np.floor(np.log2(np.maximum(beyond, 1))) + 2
+
+
+def estimate(density, tables, symbols, numbers, index, skew) -> float:
+    """Bits of symbols: the trained density within the reach of the tables, the format's escape beyond."""
+    inside = np.abs(symbols) <= tables.reach[numbers]
+    with torch.no_grad():
+        nats = -density.log_prob(torch.from_numpy(symbols).double(), index.double(), skew.double()).numpy()
+    own = np.minimum(nats[inside] / np.log(2), PRECISION)  # no count is below 1
+    return float(own.sum() + escape_bits(tables, symbols[~inside], numbers[~inside]).sum())
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple]:
+    """Every call of the symbol writer: `(writer, tables, symbols, numbers)`."""
+    seen: list[tuple] = []
+    write = rangecoder.SymbolWriter.write
+
+    def recorded(self, symbols, numbers, tables):
+        seen.append((self, tables, np.asarray(symbols).astype(np.int64), np.asarray(numbers).astype(np.int64)))
+        write(self, symbols, numbers, tables)
+
+    monkeypatch.setattr(rangecoder.SymbolWriter, "write", recorded)
+    return seen
+
+
+def estimate_of_calls(tiny, codec: Codec, calls, *, low: bool) -> float:
+    """Bits of the low band, or of the details, at the members that the coder chose."""
+    prior, skews = tiny.torch.prior, 1 if low else SKEWS
+    density, own = (prior.low.density, codec._coder._low) if low else (prior.density, codec._coder._details)
+    bits = 0.0
+    for writer, tables, symbols, numbers in calls:
+        # where leaving out zeros lost too much, the tile was written twice: the last writer counts
+        if writer is calls[-1][0] and tables is own:
+            index, skew = torch.from_numpy(numbers // skews), torch.from_numpy(numbers % skews)
+            bits += estimate(density, tables._tables, symbols, numbers, index, skew)
+    return bits
+
+
+ALLOWED = {"rel": 0.005, "abs": 48}  # a file may differ from the estimate by so large a share, or so many bytes
+
+
+@pytest.mark.parametrize(("height", "width", "level"), CASES)
+def test_a_file_is_as_long_as_the_densities_say(tiny, tiny_codec, calls, height, width, level):
+    """At the members that the coder chose: tables, range coder and container together."""
+    data, _ = encoded(tiny_codec, photograph(height, width, level), level)
+    bits = sum(estimate_of_calls(tiny, tiny_codec, calls, low=low) for low in (True, False))
+    assert len(data) == pytest.approx(bits / 8, **ALLOWED)
+
+
+@pytest.mark.parametrize(("height", "width", "level"), CASES)
+def test_a_file_is_as_long_as_the_trained_model_says(tiny, tiny_codec, calls, height, width, level):
+    """At the fractional members of training; symbols left out because they are all but certain cost nothing."""
+    data, symbols = encoded(tiny_codec, photograph(height, width, level), level)
+    skipping = parse(data).tiles[0][4] == 1
+    bits = estimate_of_calls(tiny, tiny_codec, calls, low=True)
+    prior, tables = tiny.torch.prior, tiny_codec._coder.tables
+    for q, index, skew in replayed(tiny, tiny_codec, symbols, level)[1]:
+        whole_index = torch.floor(index + 0.5).clamp(0, prior.density.scales - 1)
+        whole_skew = torch.floor(skew + 0.5).clamp(-4, 4)
+        kept = (whole_index > 0) | (not skipping)
+        numbers = (SKEWS * whole_index + whole_skew.abs())[kept].long().numpy()
+        bits += estimate(prior.density, tables.details, q[kept].long().numpy(), numbers, index[kept], skew[kept])
+    assert len(data) == pytest.approx(bits / 8, **ALLOWED)
+
+
+def test_the_card_says_what_the_file_needs(tiny_codec):
+    assert json.dumps(tiny_codec.model.card)
+    assert 0 < tiny_codec.model.card["exact_range_used"] < 1
+    assert tiny_codec.model.card["halo"] == [128, 192]
+
+
+def test_the_checksum_of_a_tile_covers_its_symbols(tiny_codec):
+    """A decoder whose entropy model went wrong would notice."""
+    data, symbols = encoded(tiny_codec, PHOTOGRAPHS[0], 50)
+    import zlib
+
+    crc = 0
+    for x in symbols:
+        crc = zlib.crc32(x.astype("<i2").tobytes(), crc)
+    assert struct.unpack("<I", parse(data).tiles[0][:4])[0] == crc
+
+
+# --- real photographs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_kodak_rates_and_qualities_rise(codec, data_folder):
+    for path in sorted((data_folder / "kodak").glob("*.png"))[:6]:
+        image = np.asarray(Image.open(path).convert("RGB"))
+        data = [codec.compress(image, quality) for quality in (0, 25, 50, 75, 100)]
+        sizes = [len(d) for d in data]
+        assert sizes == sorted(sizes)
+        reached = [psnr(codec.decompress(d).pixels, image) for d in data]
+        assert reached == sorted(reached)
