@@ -88,14 +88,14 @@ def tiny() -> Tiny:
 @pytest.fixture(scope="session")
 def tiny_model(tiny: Tiny) -> Model:
     """The tiny codec file, opened."""
-    return unpack_model(tiny.data)
+    return unpack_model(tiny.data, threads=1)
 
 
 @pytest.fixture(scope="session")
 def codec(request: pytest.FixtureRequest) -> Codec:
     """The shipped photograph codec, or the tiny one where none is shipped yet."""
     if "photo" in shipped_models():
-        return load("photo")
+        return load("photo", threads=1)  # small pictures are not worth a second thread
     return Codec(request.getfixturevalue("tiny_model"))
 
 

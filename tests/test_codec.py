@@ -1,4 +1,4 @@
-"""Images to bytes and back: sizes, qualities, targets, tiles, threads, and agreement with the model that was trained."""
+"""Images to bytes and back: sizes, qualities, targets, tiles, threads, agreement with the trained model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,15 +28,16 @@ from rdae.errors import TargetError
 
 torch = pytest.importorskip("torch")
 
-from rdae.channels import Channel, Sent  # noqa: E402
-from rdae.networks.shuffle import depth_to_space  # noqa: E402
+from rdae.channels import Channel, Sent
+from rdae.networks.shuffle import depth_to_space
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.square(a.astype(float) - b.astype(float)).mean()))
 
 
-PHOTOGRAPHS = [photograph(96, 80, 21), photograph(70, 130, 22), photograph(64, 64, 23, channels=1)]
+PHOTOGRAPHS = [photograph(64, 60, 21), photograph(50, 70, 22), photograph(64, 64, 23, channels=1)]
+NAMED = pytest.mark.parametrize("image", PHOTOGRAPHS, ids=["64x60", "50x70", "grey"])
 
 
 # --- there and back ------------------------------------------------------------------------------------------------
@@ -124,8 +126,8 @@ assert len(found) == 1
 
 
 @pytest.mark.parametrize("quality", [-0.1, -1, 100.1, 1000, float("nan"), float("inf"), -float("inf")])
-def test_a_quality_out_of_range_is_refused_with_the_range(codec, quality):
-    with pytest.raises(TargetError, match="from 0 .* to 100"):
+def test_a_quality_out_of_range_is_refused_with_a_cure(codec, quality):
+    with pytest.raises(TargetError, match=r"from 0 .* to 100|finite"):
         codec.compress(PHOTOGRAPHS[0], quality)
 
 
@@ -135,7 +137,7 @@ def test_quality_comes_in_halves(codec):
         assert codec.level(codec.quality(level)) == level
 
 
-@pytest.mark.parametrize("image", PHOTOGRAPHS, ids=["96x80", "70x130", "grey"])
+@NAMED
 def test_bytes_and_psnr_rise_with_quality(codec, image):
     data = [codec.compress(image, quality) for quality in range(0, 101, 5)]
     sizes = [len(d) for d in data]
@@ -144,7 +146,7 @@ def test_bytes_and_psnr_rise_with_quality(codec, image):
     assert min(np.diff(reached)) > -0.1  # rounding is not nested: a finer step may be unlucky, by hundredths of a dB
 
 
-@pytest.mark.parametrize("image", PHOTOGRAPHS, ids=["96x80", "70x130", "grey"])
+@NAMED
 def test_targets_are_kept_and_not_wasted(codec, image):
     pixels = image.shape[0] * image.shape[1]
     middle = len(codec.compress(image, 50))
@@ -210,49 +212,51 @@ def tiled(codec) -> Codec:
     return retiled(codec.model, 128)
 
 
-BIG = photograph(301, 421, 31)
+LONG = photograph(80, 700, 31)  # longer than a tile and both its halos
+BOTH = pytest.mark.parametrize("image", [LONG, LONG.transpose(1, 0, 2)], ids=["wide", "tall"])
 
 
-@pytest.mark.parametrize("quality", [10, 90])
-def test_windows_of_the_synthesis_do_not_show(codec, tiled, quality):
+@BOTH
+def test_windows_of_the_synthesis_do_not_show(codec, tiled, image):
     """The same symbols, decoded whole and in windows, within one grey level (float sums differ in the last place)."""
-    data = tiled.compress(BIG, quality)
+    data = tiled.compress(image, 60)
     contents = parse(data)
-    assert len(contents.tiles) == 12
+    assert len(contents.tiles) == 6
     store = tiled._decode_symbols(contents, "data")
-    whole = codec._synthesise(store, contents.header.level, (301, 421), False, False)
+    whole = codec._synthesise(store, contents.header.level, image.shape[:2], False, False)
     windows = tiled.decompress(data).pixels
     assert np.abs(whole.astype(int) - windows).max() <= 1
     assert (whole != windows).mean() < 0.01
 
 
-@pytest.mark.parametrize("tile", [64, 128, 192])
-def test_windows_of_the_analysis_do_not_show(codec, tile):
+@pytest.mark.parametrize("tile", [64, 192])
+@BOTH
+def test_windows_of_the_analysis_do_not_show(codec, image, tile):
     """Latents of tiles are those of the whole picture, to float32."""
-    level, picture, cut = 200, from_array(BIG), retiled(codec.model, tile)
-    whole_box = tiles.tiles(301, 421, 2048)[0]
+    level, picture, cut = 200, from_array(image), retiled(codec.model, tile)
+    whole_box = tiles.tiles(*picture.size, 2048)[0]
     whole = codec._latents(picture, whole_box, level)
-    for box in tiles.tiles(301, 421, tile):
+    for box in tiles.tiles(*picture.size, tile)[::2]:
         padded = codec._padded(box)
-        for part, latent, unit in zip(cut._latents(picture, box, level), whole, codec._coder.latents.values(), strict=True):
+        own = cut._latents(picture, box, level)
+        for part, latent, unit in zip(own, whole, codec._coder.latents.values(), strict=True):
             same = latent[(slice(None), *padded.cut(codec._padded(whole_box), unit))]
             # latents reach 3000 steps; float32 keeps 2**-24 of that, sums over five levels lose a few times more
             np.testing.assert_allclose(part, same, rtol=0, atol=0.01)
 
 
 def test_small_tiles_cost_few_bytes_and_no_quality(codec, tiled):
-    for quality in (20, 70):
-        one, many = codec.compress(BIG, quality), tiled.compress(BIG, quality)
-        assert len(many) < 1.15 * len(one) + 12 * 16
-        assert psnr(tiled.decompress(many).pixels, BIG) > psnr(codec.decompress(one).pixels, BIG) - 0.3
+    one, many = codec.compress(LONG, 50), tiled.compress(LONG, 50)
+    assert len(many) < 1.15 * len(one) + 6 * 16
+    assert psnr(tiled.decompress(many).pixels, LONG) > psnr(codec.decompress(one).pixels, LONG) - 0.3
 
 
 def test_tiles_decode_in_any_order(tiled):
     """A tile needs nothing of its neighbours: regions can be read alone."""
-    contents = parse(tiled.compress(BIG, 40))
+    contents = parse(tiled.compress(LONG, 40))
     store = tiled._decode_symbols(contents, "data")
-    boxes = tiles.tiles(301, 421, 128)
-    again = tiled._storage(301, 421)
+    boxes = tiles.tiles(80, 700, 128)
+    again = tiled._storage(80, 700)
     for k in np.random.default_rng(0).permutation(len(boxes)):
         box, padded = boxes[k], tiled._padded(boxes[k])
         symbols = tiled._coder.decode(
@@ -450,8 +454,6 @@ def test_the_card_says_what_the_file_needs(tiny_codec):
 def test_the_checksum_of_a_tile_covers_its_symbols(tiny_codec):
     """A decoder whose entropy model went wrong would notice."""
     data, symbols = encoded(tiny_codec, PHOTOGRAPHS[0], 50)
-    import zlib
-
     crc = 0
     for x in symbols:
         crc = zlib.crc32(x.astype("<i2").tobytes(), crc)

@@ -38,7 +38,9 @@ headers = st.builds(
 optional_chunks = st.builds(Chunk, st.integers(128, 255), st.binary(max_size=300))
 
 
-@given(header=headers, tiles=st.lists(st.binary(max_size=300), max_size=5), chunks=st.lists(optional_chunks, max_size=4))
+@given(
+    header=headers, tiles=st.lists(st.binary(max_size=300), max_size=5), chunks=st.lists(optional_chunks, max_size=4)
+)
 def test_what_is_written_is_read_back(header, tiles, chunks):
     read = parse(serialise(Contents(header, tiles, chunks)), max_pixels=None)
     assert (read.header, read.tiles, read.chunks) == (header, tiles, chunks)
@@ -140,7 +142,8 @@ def test_another_version_says_what_to_install(version):
     "fields",
     [
         {"width": 0}, {"height": 0}, {"width": MAX_SIDE + 1}, {"height": 1 << 40}, {"colour": 8}, {"colour": 255},
-        {"tail": b"x"}, {"model": b"short"}, {"length": 0}, {"length": 255}, {"length": 12}, {"length": 14}, {"level": 201}, {"crc": 0},
+        {"tail": b"x"}, {"model": b"short"}, {"length": 0}, {"length": 255},
+        {"length": 12}, {"length": 14}, {"level": 201}, {"crc": 0},
     ],
 )  # fmt: skip
 def test_an_impossible_header_is_refused(fields):

@@ -67,6 +67,15 @@ class Trained(NamedTuple):
             return self.torch(tensor(pixels), torch.tensor([float(self.model.lam[level])]))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Layers this small gain nothing from a second thread and wait for it on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request: pytest.FixtureRequest) -> Trained:
     torch.manual_seed(0)

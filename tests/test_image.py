@@ -106,7 +106,9 @@ def test_a_colour_that_stands_for_transparent_becomes_alpha(mode):
     data = saved(image, "PNG", transparency=clear)
     picture = read_picture(data)
     values = np.asarray(image).astype(int)
-    expected = (values == np.array(clear)).all(2) if mode == "RGB" else values == int(bool(clear) if mode == "1" else clear)
+    expected = (
+        (values == np.array(clear)).all(2) if mode == "RGB" else values == int(bool(clear) if mode == "1" else clear)
+    )
     assert expected.any()
     np.testing.assert_array_equal(picture.alpha == 0, expected)
     assert picture.alpha.dtype == picture.pixels.dtype
@@ -262,7 +264,9 @@ def test_other_shapes_are_refused_with_a_cure(shape):
         from_array(np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize("source", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(30), "/no/such/file.png", "/", None, 7])
+@pytest.mark.parametrize(
+    "source", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(30), "/no/such/file.png", "/", None, 7]
+)
 def test_what_is_no_image_is_refused(codec, source):
     with pytest.raises(ImageError):
         codec.compress(source)

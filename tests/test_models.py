@@ -102,6 +102,25 @@ def test_a_card_that_lacks_an_entry_is_refused(parts, key):
         use(changed(parts, {key: ...}))
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"tile": 0}, {"tile": -64}, {"tile": 100}, {"tile": "large"}, {"tile": None}, {"halo": [128]}, {"halo": 5},
+        {"halo": [-64, 192]}, {"halo": [1, 2]}, {"halo": ["a", "b"]}, {"levels": 0}, {"levels": -3}, {"levels": 10**9},
+        {"levels": "five"}, {"distortion_weight": "heavy"}, {"coder": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_card_with_an_impossible_entry_is_refused(parts, entry):
+    with pytest.raises(ModelError):
+        Codec(unpack_model(changed(parts, entry)))
+
+
+def test_biases_for_too_few_qualities_are_refused(parts):
+    with pytest.raises(ModelError, match="each quality level"):
+        Codec(unpack_model(changed(parts, **{"bias.2": parts[1]["bias.2"][:100]})))
+
+
 @pytest.mark.parametrize("card", [b"", b"[]", b"5", b"\xff\xfe", b'"card"', b"{", b"null", b"[" * 100_000])
 def test_a_card_that_is_no_card_is_refused(parts, card):
     with pytest.raises(ModelError, match="not a codec file"):
@@ -109,7 +128,7 @@ def test_a_card_that_is_no_card_is_refused(parts, card):
 
 
 def test_a_coder_of_the_future_is_named(parts):
-    with pytest.raises(ModelError, match="'quantum'.*Install a newer one"):
+    with pytest.raises(ModelError, match=r"'quantum'.*Install a newer one"):
         Codec(unpack_model(changed(parts, {"coder": "quantum"})))
 
 

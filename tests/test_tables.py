@@ -42,7 +42,7 @@ def test_a_uniform_mass_that_just_fits_gives_ones():
 
 
 def test_too_many_symbols_names_the_precision_that_would_do():
-    with pytest.raises(TableError, match="257 symbols do not fit in 8 bits. Pass precision=9"):
+    with pytest.raises(TableError, match=r"257 symbols do not fit in 8 bits\. Pass precision=9"):
         integer_table(np.ones(257), precision=8)
     assert integer_table(np.ones(257), precision=9).sum() == 512
 

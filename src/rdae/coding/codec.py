@@ -74,8 +74,14 @@ class Codec:
             )
         self._coder = CODERS[kind](model)
         self._unit = self._coder.unit
-        self._tile = int(model.card["tile"])
-        self._encoder_halo, self._decoder_halo = (int(halo) for halo in model.card["halo"])
+        try:
+            self._tile = int(model.card["tile"])
+            self._encoder_halo, self._decoder_halo = (int(halo) for halo in model.card["halo"])
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"The card of model {model.name!r} is damaged: {error}. Fetch the file again.") from error
+        sides = self._tile, self._encoder_halo, self._decoder_halo
+        if self._tile < 1 or min(sides) < 0 or any(side % self._unit for side in sides):
+            raise ModelError(f"Tile and halos {sides} of model {model.name!r} must be multiples of {self._unit}.")
 
     def compress(
         self,

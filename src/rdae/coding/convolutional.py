@@ -16,7 +16,7 @@ from rdae.coding.tables import Tables
 from rdae.coding.universal import decode_integers, encode_integers
 from rdae.errors import FormatError, ModelError, TableError
 
-__all__ = ["SKIPPED_MAX", "FactorisedCoder", "HyperpriorCoder", "UniversalCoder"]
+__all__ = ["MEAN_UNIT", "SKIPPED_MAX", "FactorisedCoder", "HyperpriorCoder", "UniversalCoder"]
 
 SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
 SYMBOL_LIMIT = 32767  # symbols are kept as int16

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class Model:
         data = self.array(f"graph.{graph}").tobytes()
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = self.threads or _cores()
         options.inter_op_num_threads = 1
         # each of twenty graphs has threads of its own: those of one must not spin while another works
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -121,6 +122,13 @@ class Model:
             return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
+
+
+def _cores() -> int:
+    """Cores this process may use. The runtime's own default also ties its threads to cores, allowed or not."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

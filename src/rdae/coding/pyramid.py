@@ -16,7 +16,7 @@ from rdae.coding.coder import Run
 from rdae.coding.model import Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
 from rdae.coding.tables import Tables
-from rdae.errors import ModelError
+from rdae.errors import FormatError, ModelError
 
 __all__ = [
     "COLOURS", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder", "PyramidTables", "compand",
@@ -156,6 +156,8 @@ class PyramidCoder:
         if not whole or min(number.min(), corner.min()) < 0 or max(number.max(), corner.max()) >= len(low):
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         biases = [model.array(f"bias.{level}") for level in range(1, levels + 1)]
+        if levels < 1 or any(bias.shape[:1] != model.lam.shape for bias in biases):
+            raise ModelError(f"Model {model.name!r} lacks biases for each quality level. Fetch the codec file again.")
         tables = PyramidTables(details, low, number, corner, biases, levels)
         return cls(tables, model.run, weight)
 
@@ -349,7 +351,9 @@ class _Decoding:
 
     def __init__(self, coder: PyramidCoder, stream: bytes) -> None:
         self._coder = coder
-        self._skip = stream[:1] == b"\x01"
+        if stream[:1] not in (b"\x00", b"\x01"):
+            raise FormatError(f"A tile begins with {stream[:1]!r}, which no encoder writes. The file is damaged.")
+        self._skip = stream[0] == 1
         self._stream = SymbolReader(stream[1:])
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:

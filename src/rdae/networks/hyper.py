@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rdae.coding.convolutional import MEAN_UNIT
 from rdae.networks.convolutional import compressed
 from rdae.networks.exact import SYMBOL_MAX, ExactConv, compand, exact_relu, floor_through, signed_and_absolute
 from rdae.networks.shuffle import depth_to_space
 
-__all__ = ["INDEX_UNIT", "MEAN_MAX", "MEAN_UNIT", "HyperAnalysis", "HyperSynthesis"]
+__all__ = ["INDEX_UNIT", "MEAN_MAX", "HyperAnalysis", "HyperSynthesis"]
 
 INDEX_UNIT = 8  # the network counts scale indices in eighths: keeps the last weights of ordinary size
-MEAN_UNIT = 16  # means are sixteenths of a step ...
-MEAN_MAX = 512 * MEAN_UNIT  # ... of at most 512 steps
+MEAN_MAX = 512 * MEAN_UNIT  # means are sixteenths of a step, at most 512 steps
 MEAN_GAIN = 4  # means can be large: the last layer counts them in quarters of a step
 ENERGY_UNIT = 4.0  # pooled log-magnitudes are rounded in quarters of a nat
 SLOPE = 0.1

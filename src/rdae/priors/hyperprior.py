@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from rdae.channels import Channel, Coded, Conditional
-from rdae.coding.convolutional import SKIPPED_MAX
+from rdae.coding.convolutional import MEAN_UNIT, SKIPPED_MAX
 from rdae.errors import ShapeError
 from rdae.networks.exact import floor_through
 from rdae.networks.gains import LAM_RANGE, Gains, Interpolated
-from rdae.networks.hyper import INDEX_UNIT, MEAN_UNIT, HyperAnalysis, HyperSynthesis
+from rdae.networks.hyper import INDEX_UNIT, HyperAnalysis, HyperSynthesis
 from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SymbolDensity
 from rdae.priors.factorised import FactorisedPrior
 

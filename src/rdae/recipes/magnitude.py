@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Mixed
-from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from rdae.networks.convolutional import WIDTHS, ConvolutionalDecoder, ConvolutionalEncoder
 from rdae.priors.magnitude import MagnitudePrior
 from rdae.recipes.photo import lam_of_step
 from rdae.training.recipe import Recipe
 
 __all__ = ["magnitude"]
 
-WIDTHS = (24, 48, 96, 128)
 BLOCK = 2 ** len(WIDTHS)
 
 
