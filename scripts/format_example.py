@@ -69,9 +69,9 @@ def fields(data: bytes) -> Iterator[tuple[bytes, str]]:
     raw, payload = number()
     yield raw, f"payload of {payload} bytes"
     yield take(4), "CRC-32 of the symbols"
-    flag = take(1)
-    yield flag, f"flag {flag[0]}: near-certain zeros are {'left out' if flag[0] else 'coded'}"
-    for k in range((payload - 5) // 4):
+    flags = take(3)
+    yield flags, "flags of 19 passes: 1 where near-certain zeros are left out"
+    for k in range((payload - 7) // 4):
         word = take(4)
         yield word, f"word {k} of the symbol stream: {struct.unpack('<I', word)[0]:#010x}"
     yield take(4), "CRC-32 of the chunk, from its tag"

@@ -47,8 +47,6 @@ def test_commands_and_options_in_the_documentation_exist(page):
             if not words or words[0] != "rdae" or words[1].startswith("-"):
                 continue
             command = commands[words[1]]
-            if hasattr(command, "commands"):
-                command = command.commands[words[2]]
             known = {option for parameter in command.params for option in parameter.opts}
             unknown = {w.split("=")[0] for w in words if re.match(r"^--?[a-z]", w)} - known - {"--help"}
             assert not unknown, f"{page.name}: {line}"

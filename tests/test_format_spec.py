@@ -379,8 +379,12 @@ class SpecPyramid(SpecCodec):
         self.details, self.low = self.tables["details"], self.tables["low"]
 
     def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
-        assert data[0] in (0, 1)
-        stream, skip = SpecDecoder(data[1:]), data[0] == 1
+        count = 4 * self.levels - 1  # four passes a level, three at the finest
+        head = -(-count // 8)
+        flags = int.from_bytes(data[:head], "little")
+        assert flags >> count == 0
+        left_out = [bool(flags >> k & 1) for k in range(count)]
+        stream = SpecDecoder(data[head:])
         low, residual = self.low_band(stream, self.up(height) >> self.levels, self.up(width) >> self.levels)
         arrays, h = [low], None
         for number in range(self.levels, 0, -1):
@@ -394,7 +398,7 @@ class SpecPyramid(SpecCodec):
             here = np.zeros((36, *index.shape[2:]), int)
             passes = self.passes(number)
             for k, channels in enumerate(passes):
-                q = self.one_pass(stream, index[0], skew[0], channels, (number, height, width), skip)
+                q = self.one_pass(stream, index[0], skew[0], channels, (number, height, width), left_out.pop(0))
                 here[channels] = q
                 if k + 1 < len(passes):
                     h, index, skew = self.run(f"level{net}.pass{k + 1}", h=h[0], g=compand(q))

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,8 @@ def test_resume_gives_bit_equal_weights(folder, tmp_path):
         "    if state['step'] == 3: os._exit(9)\n"
         "    return path\n"
         "loop.save_checkpoint = save\n"
-        f"loop.train(tiny_recipe(), settings(Path({str(folder)!r}), Path({str(killed.out)!r}), checkpoint_minutes=0.0))\n"
+        f"data, out = Path({str(folder)!r}), Path({str(killed.out)!r})\n"
+        "loop.train(tiny_recipe(), settings(data, out, checkpoint_minutes=0.0))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 9, done.stderr
@@ -201,7 +203,7 @@ def test_the_schedule_warms_up_holds_and_decays():
     rates = [learning_rate(recipe, step) for step in range(1000)]
     assert rates[0] == pytest.approx(recipe.learning_rate / recipe.warmup)
     assert rates[recipe.warmup] == rates[299] == recipe.learning_rate
-    assert all(after <= before for before, after in zip(rates[300:], rates[301:], strict=False))
+    assert all(after <= before for before, after in pairwise(rates[300:]))
     assert rates[-1] < 0.011 * recipe.learning_rate
 
 
@@ -248,3 +250,26 @@ def test_a_run_ends_with_a_codec_file_that_works(folder, tmp_path):
     image = np.asarray(Image.open(folder / "a.png"))
     shown = codec.decompress(codec.compress(image, 80)).pixels
     assert np.abs(shown.astype(int) - image).mean() < 8
+
+
+def test_the_command_line_knows_every_recipe():
+    from rdae.cli.training import RecipeName
+    from rdae.recipes import RECIPES
+
+    assert [name.value for name in RecipeName] == list(RECIPES)
+    assert all(RECIPES[name]().name == name for name in RECIPES)
+
+
+def test_the_command_trains_and_its_codec_compresses(folder, tmp_path):
+    command = [sys.executable, "-m", "rdae.cli.main"]
+    options = ["--data", folder, "--steps", 1, "--batch", 2, "--size", 64, "--accelerator", "cpu", "-o", tmp_path]
+    done = subprocess.run([*command, "train", "factorised", *map(str, options)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    target = tmp_path / "factorised.codec"
+    source, compressed = folder / "a.png", tmp_path / "a.rdae"
+    done = subprocess.run(
+        [*command, "compress", str(source), "-o", str(compressed), "--model", str(target), "--verify"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "verified" in done.stdout

@@ -1,9 +1,12 @@
 """Rate-distortion autoencoders: an image codec that writes files, and the models around it.
 
+```python
 import rdae
-data = rdae.compress("photo.png", quality=60)      # path, Pillow image or array -> bytes
-image = rdae.decompress(data)                      # bytes -> Pillow image
-codec = rdae.load("photo")                         # a codec to keep
+
+data = rdae.compress("photo.png", quality=60)  # a path, a Pillow image or an array, to bytes
+image = rdae.decompress(data)  # bytes to a Pillow image
+codec = rdae.load("photo")  # a codec to keep
+```
 """
 
 from importlib import import_module

@@ -26,7 +26,7 @@ app.command("compress")(coding.compress)
 app.command("decompress")(coding.decompress)
 app.command("info")(coding.info)
 app.command("models")(coding.models)
-app.add_typer(training.app, name="train")
+app.command("train")(training.train)
 
 
 def _version(wanted: bool) -> None:

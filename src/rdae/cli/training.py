@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import shlex
 import sys
 from dataclasses import replace
@@ -12,17 +13,25 @@ import typer
 
 from rdae.errors import MissingExtraError
 
-__all__ = ["app"]
-
-app = typer.Typer(help="Train a codec on a folder of images.", no_args_is_help=True)
+__all__ = ["RecipeName", "train"]
 
 
-@app.command("photo")
-def photo(
+class RecipeName(enum.StrEnum):
+    """Recipes of `rdae.recipes`; named here so that `--help` need not import PyTorch."""
+
+    photo = "photo"
+    hyperprior = "hyperprior"
+    factorised = "factorised"
+    magnitude = "magnitude"
+
+
+def train(
+    recipe: Annotated[RecipeName, typer.Argument(help="What to train; photo is what the package ships.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of images, nested or not.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; an unfinished run goes on.")] = Path(
-        "runs/photo"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder of the run; an unfinished run goes on."),
+    ] = None,
     valid: Annotated[Path | None, typer.Option("--valid", help="Folder of held-out images to validate on.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step, over all processes.")] = None,
@@ -36,27 +45,29 @@ def photo(
     validate_steps: Annotated[int, typer.Option("--validate-steps", min=1, help="Steps between validations.")] = 1000,
     terms: Annotated[str, typer.Option("--terms", help="Licence of the data, for the model card.")] = "not stated",
 ) -> int:
-    """Train the photograph codec; ends with a codec file ready to use."""
+    """Train a codec on a folder of images; ends with a codec file ready to use."""
     try:
         from rdae.coding.files import whole_file
-        from rdae.recipes.photo import photo as recipe_of
+        from rdae.recipes import RECIPES
         from rdae.training.codec_file import codec_file
-        from rdae.training.loop import Settings, train
+        from rdae.training.loop import Settings
+        from rdae.training.loop import train as run
     except ImportError as error:
         raise MissingExtraError(
             f"Training needs PyTorch and friends ({error}). Install them with: pip install 'rdae[train]'"
         ) from error
-    recipe = recipe_of()
-    recipe = replace(recipe, steps=steps or recipe.steps, batch=batch or recipe.batch, size=size or recipe.size)
+    parts = RECIPES[recipe.value]()
+    parts = replace(parts, steps=steps or parts.steps, batch=batch or parts.batch, size=size or parts.size)
+    folder = out or Path("runs") / parts.name
     settings = Settings(
-        data=data, out=out, valid=valid, seed=seed, accelerator=accelerator, devices=devices, nodes=nodes,
+        data=data, out=folder, valid=valid, seed=seed, accelerator=accelerator, devices=devices, nodes=nodes,
         precision=precision, workers=workers, validate_steps=validate_steps,
     )  # fmt: skip
-    checkpoint = train(recipe, settings)
+    checkpoint = run(parts, settings)
     if checkpoint is None:  # not the first process
         return 0
-    target = out / f"{recipe.name}.codec"
-    packed = codec_file(recipe, checkpoint, data=data, terms=terms, command=shlex.join(["rdae", *sys.argv[1:]]))
+    target = folder / f"{parts.name}.codec"
+    packed = codec_file(parts, checkpoint, data=data, terms=terms, command=shlex.join(["rdae", *sys.argv[1:]]))
     with whole_file(target) as file:
         file.write(packed)
     print(f"{target}: {len(packed)} bytes; use it with: rdae compress --model {target} IMAGE")

@@ -182,20 +182,28 @@ class PyramidCoder:
             visible: height and width of the tile before padding.
 
         Returns:
-            `(stream, symbols)`; the first byte of the stream says whether near-certain zeros are left out.
+            `(stream, symbols)`; the first bytes of the stream say which passes leave out near-certain zeros.
         """
-        for skip in (True, False):
-            writer = _Encoding(self, latents, skip)
-            symbols = self._walk(writer, quality, latents[0].shape[1:], visible)
-            if writer.lost <= SKIPPED_MAX:
-                break
-        return bytes([skip]) + writer.stream.finish(), symbols
+        writer = _Encoding(self, latents)
+        symbols = self._walk(writer, quality, latents[0].shape[1:], visible)
+        flags = sum(1 << k for k, left_out in enumerate(writer.left_out) if left_out)
+        return flags.to_bytes(self.flag_bytes, "little") + writer.stream.finish(), symbols
 
     def decode(self, stream: bytes, quality: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
         """Symbols of a tile of `size` pixels (padded), of which `visible` are seen."""
         low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
         reader = _Decoding(self, stream)
         return self._walk(reader, quality, low, visible)
+
+    @property
+    def passes(self) -> int:
+        """Passes of all levels."""
+        return sum(len(groups_of_level(level)) for level in range(1, self.tables.levels + 1))
+
+    @property
+    def flag_bytes(self) -> int:
+        """Bytes at the head of a stream, one bit a pass."""
+        return -(-self.passes // 8)
 
     def nats(self) -> np.ndarray:
         """Code lengths of detail symbols in nats, `(tables, 2 * RDO_CLIP + 1)`."""
@@ -302,11 +310,11 @@ class Members(NamedTuple):
 class _Encoding:
     """Rounds each group with its tables at hand, and writes it."""
 
-    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], skip: bool) -> None:
-        self._coder, self._latents, self._skip = coder, latents, skip
+    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray]) -> None:
+        self._coder, self._latents = coder, latents
         self._low = np.floor(latents[0] + np.float32(0.5)).astype(np.int32)
         self.stream = SymbolWriter()
-        self.lost = 0
+        self.left_out: list[bool] = []  # for each pass: are the near-certain zeros?
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         residual = self._low[where] - guess
@@ -318,9 +326,9 @@ class _Encoding:
         z = self._latents[self._coder.tables.levels + 1 - level][list(group)]
         q = self._round(z, members)
         q[~seen] = 0
-        if self._skip:
-            certain = members.scale == 0
-            self.lost = max(self.lost, int(np.abs(q[certain]).max(initial=0)))
+        certain = members.scale == 0
+        self.left_out.append(bool((np.abs(q[certain]) <= SKIPPED_MAX).all()))
+        if self.left_out[-1]:
             q[certain] = 0
             seen = seen & ~certain
         at = np.flatnonzero(seen)
@@ -351,17 +359,19 @@ class _Decoding:
 
     def __init__(self, coder: PyramidCoder, stream: bytes) -> None:
         self._coder = coder
-        if stream[:1] not in (b"\x00", b"\x01"):
-            raise FormatError(f"A tile begins with {stream[:1]!r}, which no encoder writes. The file is damaged.")
-        self._skip = stream[0] == 1
-        self._stream = SymbolReader(stream[1:])
+        head = stream[: coder.flag_bytes]
+        flags = int.from_bytes(head, "little")
+        if len(head) < coder.flag_bytes or flags >> coder.passes:
+            raise FormatError(f"A tile begins with {head.hex()}, which no encoder writes. The file is damaged.")
+        self._left_out = iter([bool(flags >> k & 1) for k in range(coder.passes)])
+        self._stream = SymbolReader(stream[coder.flag_bytes :])
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         numbers = np.broadcast_to(numbers, guess.shape)
         return self._stream.read(numbers.ravel(), self._coder._low).reshape(guess.shape)
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
-        if self._skip:
+        if next(self._left_out):
             seen = seen & (members.scale > 0)
         at = np.flatnonzero(seen)
         numbers, mirrored = members.at(at)

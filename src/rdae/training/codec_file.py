@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rdae.data.photographs import find_images
+from rdae.priors.pyramid import PyramidPrior
 from rdae.training.checkpoint import load_checkpoint
 from rdae.training.export import export_pyramid
+from rdae.training.export_convolutional import export_convolutional
 from rdae.training.recipe import Recipe
 
 __all__ = ["codec_file"]
@@ -39,4 +41,5 @@ def codec_file(recipe: Recipe, checkpoint: Path, *, data: Path, terms: str, comm
             **{name: state["recipe"][name] for name in ("batch", "size", "learning_rate")},
         },
     }
-    return export_pyramid(model.eval(), recipe, card)
+    export = export_pyramid if isinstance(model.prior, PyramidPrior) else export_convolutional
+    return export(model.eval(), recipe, card)
