@@ -34,6 +34,7 @@ from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, Universa
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
 from rdae.coding.model import Model, load_model, shipped_models
 from rdae.coding.pyramid import PyramidCoder
+from rdae.coding.targets import largest_within, lowest_reaching
 from rdae.errors import FormatError, ImageError, ModelError, TargetError
 
 __all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "compress", "decompress", "load"]
@@ -132,9 +133,9 @@ class Codec:
             size = int(bpp * pixels / 8)
         extra = self._chunks(picture)
         if size is not None:
-            level, data = self._largest(picture, extra, size)
+            level, data = largest_within(size, lambda level: self._encode(picture, level, extra)[0], QUALITY_LEVELS)
         elif psnr is not None:
-            level, data = self._reaching(picture, extra, psnr)
+            level, data = lowest_reaching(psnr, lambda level: self._attempt(picture, level, extra), QUALITY_LEVELS)
         else:
             level = self.level(DEFAULT_QUALITY if quality is None else quality)
             data = self._encode(picture, level, extra)[0]
@@ -257,42 +258,6 @@ class Codec:
             y += np.float32(0.5)
             out[tile.top : tile.bottom, tile.left : tile.right] = y
         return out
-
-    def _largest(self, picture: Picture, extra: list[Chunk], size: int) -> tuple[int, bytes]:
-        smallest = self._encode(picture, 0, extra)[0]
-        if len(smallest) > size:
-            raise TargetError(
-                f"This image needs at least {len(smallest)} bytes (quality 0), more than the {size} asked for. "
-                "Make the image smaller, or drop its metadata."
-            )
-        return self._bisect(lambda level: self._encode(picture, level, extra)[0], lambda d: len(d) > size, smallest)
-
-    def _bisect(
-        self, attempt: Callable[[int], bytes], too_large: Callable[[bytes], bool], start: bytes
-    ) -> tuple[int, bytes]:
-        low, high, best = 0, QUALITY_LEVELS, start
-        while high - low > 1:
-            middle = (low + high) // 2
-            data = attempt(middle)
-            if too_large(data):
-                high = middle
-            else:
-                low, best = middle, data
-        return low, best
-
-    def _reaching(self, picture: Picture, extra: list[Chunk], psnr: float) -> tuple[int, bytes]:
-        low, high = -1, QUALITY_LEVELS - 1
-        data, reached = self._attempt(picture, high, extra)
-        if reached < psnr:
-            raise TargetError(f"The best quality reaches {reached:.2f} dB on this image, less than {psnr} dB.")
-        while high - low > 1:
-            middle = (low + high) // 2
-            attempt, reached = self._attempt(picture, middle, extra)
-            if reached < psnr:
-                low = middle
-            else:
-                high, data = middle, attempt
-        return high, data
 
     def _attempt(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, float]:
         data, symbols = self._encode(picture, level, extra)

@@ -7,7 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Coder", "Run"]
+from rdae.errors import FormatError, TableError
+
+__all__ = ["SYMBOL_LIMIT", "Coder", "Run", "fitting"]
+
+SYMBOL_LIMIT = 32767  # symbols are kept as int16
 
 # (graph name, float32 inputs) -> outputs
 Run = Callable[[str, dict[str, Any]], list[Any]]
@@ -43,3 +47,11 @@ class Coder(Protocol):
             FormatError: the stream is damaged.
         """
         ...
+
+
+def fitting(symbols: np.ndarray, error: type[TableError | FormatError]) -> np.ndarray:
+    """Symbols as int16; `error` is raised where one does not fit."""
+    if np.abs(symbols).max(initial=0) > SYMBOL_LIMIT:
+        cure = "The file is damaged." if error is FormatError else "Use a lower quality."
+        raise error(f"A symbol lies past {SYMBOL_LIMIT}, the largest that is kept. {cure}")
+    return symbols.astype(np.int16)

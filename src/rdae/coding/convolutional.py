@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rdae.coding.coder import Run
+from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
 from rdae.coding.tables import Tables
@@ -19,7 +19,6 @@ from rdae.errors import FormatError, ModelError, TableError
 __all__ = ["MEAN_UNIT", "SKIPPED_MAX", "FactorisedCoder", "HyperpriorCoder", "UniversalCoder"]
 
 SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
-SYMBOL_LIMIT = 32767  # symbols are kept as int16
 MEAN_UNIT = 16  # means, and the latents of a hyperprior, are counted in sixteenths of a step
 BLOCK_MAX, LEVELS_MAX, CHANNELS_MAX = 256, 6, 1 << 16
 COLOURS = 3
@@ -65,13 +64,6 @@ def _rounded(x: np.ndarray) -> np.ndarray:
             "Use a lower quality, or check the model's weights for infinities."
         )
     return q.astype(np.int64)
-
-
-def _fitting(symbols: np.ndarray, error: type[TableError | FormatError]) -> np.ndarray:
-    if np.abs(symbols).max(initial=0) > SYMBOL_LIMIT:
-        cure = "The file is damaged." if error is FormatError else "Use a lower quality."
-        raise error(f"A symbol lies past {SYMBOL_LIMIT}, the largest that is kept. {cure}")
-    return symbols.astype(np.int16)
 
 
 class _LatentCoder:
@@ -155,7 +147,7 @@ class FactorisedCoder(_LatentCoder):
         """
         shape = self._seen_shape(size, visible)
         q = SymbolReader(stream).read(self._spread(level, shape), self._tables).reshape(shape)
-        return self._filled(_fitting(q, FormatError), size, visible)
+        return self._filled(fitting(q, FormatError), size, visible)
 
     def _spread(self, level: int, shape: tuple[int, ...]) -> np.ndarray:
         return np.broadcast_to(self._number[level][:, None, None], shape).ravel()
@@ -228,7 +220,7 @@ class HyperpriorCoder(_LatentCoder):
         writer = SymbolWriter()
         writer.write(w.ravel(), self._spread(level, w.shape), self._summary)
         writer.write(q[coded], numbers[coded], self._latent)
-        symbols = _fitting(MEAN_UNIT * q + means, TableError)
+        symbols = fitting(MEAN_UNIT * q + means, TableError)
         return bytes([skip]) + writer.finish(), self._filled(symbols, size, visible)
 
     def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
@@ -249,7 +241,7 @@ class HyperpriorCoder(_LatentCoder):
         coded = numbers != 0 if stream[0] else np.ones(numbers.shape, dtype=bool)
         q = np.zeros(numbers.shape, dtype=np.int64)
         q[coded] = reader.read(numbers[coded], self._latent)
-        return self._filled(_fitting(MEAN_UNIT * q + means, FormatError), size, visible)
+        return self._filled(fitting(MEAN_UNIT * q + means, FormatError), size, visible)
 
     def _tables_and_means(
         self, w: np.ndarray, level: int, size: tuple[int, int], seen: tuple[slice, slice, slice]
@@ -309,4 +301,4 @@ class UniversalCoder(_LatentCoder):
         """
         shape = self._seen_shape(size, visible)
         q = decode_integers(stream, int(np.prod(shape))).reshape(shape)
-        return self._filled(_fitting(q, FormatError), size, visible)
+        return self._filled(fitting(q, FormatError), size, visible)

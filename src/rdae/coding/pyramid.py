@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdae.coding.coder import Run
+from rdae.coding.coder import Run, fitting
 from rdae.coding.model import Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
 from rdae.coding.tables import Tables
-from rdae.errors import FormatError, ModelError
+from rdae.errors import FormatError, ModelError, TableError
 
 __all__ = [
     "COLOURS", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder", "PyramidTables", "compand",
@@ -259,7 +259,7 @@ class PyramidCoder:
             where = (slice(None), part.rows, part.columns)
             residual[where] = side.low(where, guess, numbers)
             q[where] = residual[where] + guess
-        return q.astype(np.int16), _fold(residual)
+        return fitting(q, side.misfit), _fold(residual)
 
 
 _BYTES = np.arange(256, dtype=np.uint8).view(np.int8).astype(int)  # what each byte means as a signed number
@@ -310,6 +310,8 @@ class Members(NamedTuple):
 class _Encoding:
     """Rounds each group with its tables at hand, and writes it."""
 
+    misfit = TableError  # what a symbol beyond int16 means here
+
     def __init__(self, coder: PyramidCoder, latents: list[np.ndarray]) -> None:
         self._coder, self._latents = coder, latents
         self._low = np.floor(latents[0] + np.float32(0.5)).astype(np.int32)
@@ -348,7 +350,7 @@ class _Encoding:
         column = numbers * np.int32(2 * RDO_CLIP + 1) + RDO_CLIP + side * n
         gain = nats[column] - nats[column - side]
         short = n - np.abs(signed)  # (|z| - n + 1)**2 - (|z| - n)**2 = 1 - 2 (n - |z|)
-        q = (np.sign(z) * nearest).astype(np.int16)
+        q = fitting(np.sign(z) * nearest, TableError)
         down = near[self._coder._weight * (1 - 2 * short) < gain]
         q.ravel()[down] -= np.sign(q.ravel()[down])
         return q
@@ -356,6 +358,8 @@ class _Encoding:
 
 class _Decoding:
     """Reads each group."""
+
+    misfit = FormatError
 
     def __init__(self, coder: PyramidCoder, stream: bytes) -> None:
         self._coder = coder
@@ -375,7 +379,7 @@ class _Decoding:
             seen = seen & (members.scale > 0)
         at = np.flatnonzero(seen)
         numbers, mirrored = members.at(at)
-        values = self._stream.read(numbers, self._coder._details)
+        values = fitting(self._stream.read(numbers, self._coder._details), FormatError)
         q = np.zeros(members.scale.shape, dtype=np.int16)
         q.ravel()[at] = np.where(mirrored, -values, values)
         return q
