@@ -41,13 +41,12 @@ class CoderTables:
         return model
 
 
-def _groups(numbers: np.ndarray) -> Iterator[tuple[int, slice]]:
+def _groups(numbers: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Table number, start and stop of each run of equal numbers in a sorted array."""
     counts = np.bincount(numbers)
-    start = 0
-    for number in np.flatnonzero(counts):
-        stop = start + int(counts[number])
-        yield int(number), slice(start, stop)
-        start = stop
+    used = np.flatnonzero(counts)
+    stops = counts[used].cumsum().tolist()
+    return zip(used.tolist(), [0, *stops[:-1]], stops, strict=True)
 
 
 class SymbolWriter:
@@ -70,8 +69,8 @@ class SymbolWriter:
         reach = tables.reach[numbers]
         escaped = np.abs(symbols) > reach
         codes = np.where(escaped, 2 * reach + 1, symbols + reach).astype(np.int32)
-        for number, part in _groups(numbers):
-            self._coder.encode(codes[part], tables[number])
+        for number, start, stop in _groups(numbers):
+            self._coder.encode(codes[start:stop], tables[number])
         if escaped.any():
             self._write_escapes(symbols[escaped], reach[escaped])
 
@@ -111,8 +110,8 @@ class SymbolReader:
         ordered = numbers[order]
         codes = np.empty(ordered.size, dtype=np.int32)
         try:
-            for number, part in _groups(ordered):
-                codes[part] = self._coder.decode(tables[number], part.stop - part.start)
+            for number, start, stop in _groups(ordered):
+                codes[start:stop] = self._coder.decode(tables[number], stop - start)
         except (AssertionError, ValueError) as error:
             raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error
         reach = tables.reach[ordered]
