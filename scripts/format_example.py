@@ -125,7 +125,7 @@ def example(model: str) -> str:
         width=116,
     )
     (payload,) = parse(data).tiles
-    words = struct.unpack(f"<{(len(payload) - 5) // 4}I", payload[5:])
+    words = struct.unpack(f"<{(len(payload) - 7) // 4}I", payload[7:])
     unit = PyramidCoder.of(codec.model).unit
     low = PyramidCoder.of(codec.model).decode(payload[4:], 2 * QUALITY, (unit, unit), picture().shape[:2])[0]
     trace = [f"{k}. {line}" for k, line in enumerate(corner(codec, words), start=1)]
