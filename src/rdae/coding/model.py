@@ -116,6 +116,8 @@ class Model:
         options.inter_op_num_threads = 1
         # each of twenty graphs has threads of its own: those of one must not spin while another works
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # work is handed out in small pieces: a core that is busy elsewhere then holds up less
+        options.add_session_config_entry("session.dynamic_block_base", "4")
         if not self._optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:

@@ -35,16 +35,17 @@ class Pyramid(list[Tensor]):
 
 def rgb_to_opponent(y: Tensor) -> Tensor:
     """Rotates `(B, 3, H, W)` from RGB to luma and two opponent colours; orthonormal."""
-    return _rotate(y, y.new_tensor(OPPONENT))
+    red, green, blue = y.unbind(1)
+    ends = red + blue
+    return torch.stack([_S3 * (ends + green), _S2 * (red - blue), _S6 * (ends - 2 * green)], 1)
 
 
 def opponent_to_rgb(x: Tensor) -> Tensor:
     """Inverse of `rgb_to_opponent`."""
-    return _rotate(x, x.new_tensor(OPPONENT).T)
-
-
-def _rotate(x: Tensor, matrix: Tensor) -> Tensor:
-    return torch.nn.functional.conv2d(x, matrix[:, :, None, None])
+    luma, first, second = x.unbind(1)
+    luma, first, second = _S3 * luma, _S2 * first, _S6 * second
+    ends = luma + second
+    return torch.stack([ends + first, luma - 2 * second, ends - first], 1)
 
 
 def _take(x: Tensor, dim: int, part: slice) -> Tensor:
