@@ -162,7 +162,7 @@ def whole_images(folder: str | Path, *, multiple: int, largest: int = 1024) -> l
         if height and width:
             top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
             pixels = pixels[top : top + height, left : left + width]
-            images.append(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None])
+            images.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     if not images:
         raise DataError(f"{folder} has no image of at least {multiple} x {multiple} pixels to validate on.")
     return images

@@ -1,0 +1,65 @@
+"""Real bytes of the shipped codec against the rate its PyTorch model estimates, image by image.
+
+    python scripts/rate_gap.py FOLDER [--checkpoint models/photo/step-00005200.pt] [--json FILE]
+
+The estimate is the model's own: PyTorch, float densities, its own rounding, no tables. Sides are cut to multiples of 64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import rdae
+from rdae.objectives import BITS_PER_NAT
+from rdae.recipes import photo
+from rdae.training.checkpoint import load_checkpoint
+
+QUALITIES = (8, 20, 35, 55, 80)
+
+
+def main() -> None:
+    """Prints the largest gap at each quality."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", type=Path, default=Path("models/photo/step-00005200.pt"))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    model = photo().model().eval()
+    model.load_state_dict(load_checkpoint(arguments.checkpoint)["average"]["average"])
+    codec = rdae.load("photo")
+    rows = []
+    for quality in QUALITIES:
+        gaps = []
+        for path in sorted(arguments.folder.glob("*.png")):
+            pixels = np.asarray(Image.open(path).convert("RGB"))
+            height, width = (side // 64 * 64 for side in pixels.shape[:2])
+            pixels = pixels[:height, :width].copy()
+            data = codec.compress(pixels, quality)
+            y = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+            lam = torch.tensor([codec.model.lam[codec.level(quality)]], dtype=torch.float32)
+            with torch.no_grad():
+                estimate = float(model(y, lam).terms.rate) * BITS_PER_NAT / 8
+            gaps.append((len(data), estimate))
+        excess = [(real - estimate, (real - estimate - 48) / estimate) for real, estimate in gaps]
+        row = {
+            "quality": quality,
+            "mean_bytes": float(np.mean([real for real, _ in gaps])),
+            "mean_gap_percent": float(100 * np.mean([(real - e) / e for real, e in gaps])),
+            "smallest_gap_bytes": float(min(e for e, _ in excess)),
+            "largest_gap_bytes": float(max(e for e, _ in excess)),
+            "largest_beyond_48_bytes_percent": float(100 * max(share for _, share in excess)),
+        }
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
