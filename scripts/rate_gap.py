@@ -2,7 +2,8 @@
 
     python scripts/rate_gap.py FOLDER [--checkpoint models/photo/step-00005200.pt] [--json FILE]
 
-The estimate is the model's own: PyTorch, float densities, its own rounding, no tables. Sides are cut to multiples of 64.
+The estimate is the model's own: PyTorch, float densities, its own rounding, no tables. Sides are cut to multiples of
+64.
 """
 
 from __future__ import annotations

@@ -148,7 +148,10 @@ def test_an_interrupted_run_leaves_only_whole_files_and_can_go_on(folder, kind):
     for k in range(30):
         source.save(folder / "in" / f"many{k:02}.png", compress_level=1)
     command = [sys.executable, "-m", "rdae.cli.main", "compress", "in", "-o", "out", "--jobs", "2"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs inherit it ignored
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list(folder.glob("out/*.rdae"))) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
