@@ -203,6 +203,8 @@ def write_picture(picture: Picture, path: Path, file: BinaryIO) -> None:
     options: dict[str, Any] = {name: image.info[name] for name in ("icc_profile", "exif", "xmp") if name in image.info}
     if kind == "JPEG":
         options["quality"], options["subsampling"] = 95, 0
+    elif kind == "PNG":
+        options["compress_level"] = 3  # half the time of the default for a few percent of size
     if kind not in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF"):
         options = {}
     try:

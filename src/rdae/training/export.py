@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -218,6 +219,17 @@ def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, 
             yield f"level{net}.finish", passes.updates[-1], {"h": h, "g": g}, ["h_next"]
 
 
+def _simplified(path: Path) -> Path:
+    """The same graph with constants folded: standard operators, half the nodes, so half the time to load."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    simple = path.with_name("simple.onnx")
+    options.optimized_model_filepath = str(simple)
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return simple
+
+
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
     """An ONNX graph of a module for inputs of any height and width; the same module gives the same bytes."""
     moving = {name: {2: f"{name}_h", 3: f"{name}_w"} for name, x in inputs.items() if x.ndim == 4 and x.shape[-1] > 1}
@@ -231,7 +243,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) ->
             module, tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs,
             dynamic_axes=moving, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
-        graph = onnx.load_model(path)
+        graph = onnx.load_model(_simplified(path))
     del graph.metadata_props[:]
     graph.producer_name, graph.producer_version, graph.doc_string = "rdae", "", ""
     for node in graph.graph.node:
