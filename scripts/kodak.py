@@ -20,8 +20,8 @@ from rdae.coding.quality import ms_ssim, psnr
 
 Curve = list[dict[str, float]]
 
-QUALITIES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 54, 60)
-RATES = (0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
+QUALITIES = (0, 2, 4, 8, 12, 17, 22, 28, 34, 40, 47, 54)
+RATES = (0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2)
 JPEG_QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
@@ -41,14 +41,18 @@ def curve(images: list[Image.Image], settings: tuple, code: Callable) -> Curve:
 
 
 def at_rates(points: Curve, rates: np.ndarray) -> np.ndarray:
-    """PSNR at given bits per pixel: PCHIP over ln bpp."""
-    return PchipInterpolator(np.log([p["bpp"] for p in points]), [p["psnr_db"] for p in points])(np.log(rates))
+    """PSNR at given bits per pixel: PCHIP over ln bpp; NaN beyond what was measured."""
+    x, y = np.log([p["bpp"] for p in points]), [p["psnr_db"] for p in points]
+    return PchipInterpolator(x, y, extrapolate=False)(np.log(rates))
 
 
 def bd_rate(points: Curve, anchor: Curve, low: float, high: float) -> float:
     """Mean difference in rate at equal PSNR, percent, over the PSNR span of the anchor between two rates (PCHIP)."""
     span = at_rates(anchor, np.array([low, high]))
-    span = np.clip(span, points[0]["psnr_db"], points[-1]["psnr_db"])
+    if not points[0]["psnr_db"] <= span[0] <= span[1] <= points[-1]["psnr_db"]:
+        raise SystemExit(
+            f"The curve {points[0]['psnr_db']:.2f}-{points[-1]['psnr_db']:.2f} dB does not cover {span} dB."
+        )
     grid = np.linspace(span[0], span[1], 500)
     logs = [PchipInterpolator([p["psnr_db"] for p in c], np.log([p["bpp"] for p in c]))(grid) for c in (points, anchor)]
     return float(100 * (np.exp(np.trapezoid(logs[0] - logs[1], grid) / (grid[-1] - grid[0])) - 1))

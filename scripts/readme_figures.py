@@ -22,9 +22,7 @@ def main() -> None:
     curves = result["curves"]
     rows = ["| bits per pixel | " + " | ".join(f"{r:g}" for r in RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
     for name, points in curves.items():
-        reach = [p["bpp"] for p in points]
-        values = at_rates(points, np.clip(RATES, reach[0], reach[-1]))
-        cells = [f"{v:.2f}" if reach[0] <= r <= reach[-1] else "-" for r, v in zip(RATES, values, strict=True)]
+        cells = ["-" if np.isnan(v) else f"{v:.2f}" for v in at_rates(points, RATES)]
         rows.append(f"| {name}, dB | " + " | ".join(cells) + " |")
     text = "\n".join(rows)
     saved = -result["bd_rate_against_jpeg2000_percent"]
