@@ -273,3 +273,20 @@ def test_the_command_trains_and_its_codec_compresses(folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "verified" in done.stdout
+
+
+def test_mixed_precision_leaves_the_entropy_model_whole(folder, tmp_path):
+    torch.manual_seed(1)
+    model = tiny_model().eval()
+    y = whole_images(folder, multiple=64)[0].float() / 255
+    lam = torch.tensor([6 * (255 / 20.0) ** 2])
+    z = model.encoder(y, lam)
+    with torch.no_grad():
+        plain = model.prior(z, model.channel, lam)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = model.prior(z, model.channel, lam)
+    assert torch.equal(plain.rate, mixed.rate)
+    assert all(torch.equal(a, b) for a, b in zip(plain.latent, mixed.latent, strict=True))
+    checkpoint = train(tiny_recipe(1), settings(folder, tmp_path, precision="bf16-mixed"))
+    assert checkpoint is not None
+    assert all(torch.isfinite(w).all() for w in weights(checkpoint).values())
