@@ -34,7 +34,7 @@ from rdae.training.recipe import Recipe
 
 __all__ = ["density_tables", "export_pyramid"]
 
-TILE = 2048
+TILE = 1024
 HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
 REACH_MAX, REACH_MAX_LOW = 200, 400
 OPSET = 17
