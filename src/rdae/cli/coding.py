@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rdae.coding.container import MAX_PIXELS
+
 if TYPE_CHECKING:
     from rdae.coding.files import Job, Outcome
 
@@ -66,7 +68,7 @@ def decompress(
     overwrite: Overwrite = False,
     jobs: Jobs = 1,
     threads: Threads = 0,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.")] = 1 << 28,
+    max_pixels: Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.")] = MAX_PIXELS,
     quiet: Quiet = False,
 ) -> int:
     """Decompress .rdae files to images."""

@@ -10,7 +10,7 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Mixed
 from rdae.networks.convolutional import WIDTHS, ConvolutionalDecoder, ConvolutionalEncoder, typical_spread
 from rdae.priors.factorised import FactorisedPrior
-from rdae.recipes.photo import lam_of_step
+from rdae.recipes.rates import LAM, QUALITY_LAM
 from rdae.training.recipe import Recipe
 
 __all__ = ["factorised"]
@@ -28,8 +28,8 @@ def factorised(*, steps: int = 20000, batch: int = 16, size: int = 128, learning
             ConvolutionalDecoder(WIDTHS),
             Mixed(),
         ),
-        lam=(lam_of_step(165.0), lam_of_step(2.9)),
-        quality_lam=(lam_of_step(160.0), lam_of_step(3.0)),
+        lam=LAM,
+        quality_lam=QUALITY_LAM,
         steps=steps,
         batch=batch,
         size=size,

@@ -6,16 +6,12 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
 from rdae.priors.pyramid import PyramidPrior
+from rdae.recipes.rates import LAM, QUALITY_LAM
 from rdae.training.recipe import Recipe
 
 __all__ = ["photo"]
 
 LEVELS = 5
-
-
-def lam_of_step(step: float) -> float:
-    """lam (nats per squared unit) whose best rounding step is `step` 8-bit grey levels."""
-    return 6.0 * (255.0 / step) ** 2
 
 
 def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate: float = 2e-3) -> Recipe:
@@ -25,8 +21,8 @@ def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate:
         model=lambda: RateDistortionAutoencoder(
             PyramidEncoder(LEVELS), PyramidPrior(LEVELS), PyramidDecoder(), RateDistortionRounding(6.0)
         ),
-        lam=(lam_of_step(165.0), lam_of_step(2.9)),
-        quality_lam=(lam_of_step(160.0), lam_of_step(3.0)),
+        lam=LAM,
+        quality_lam=QUALITY_LAM,
         steps=steps,
         batch=batch,
         size=size,

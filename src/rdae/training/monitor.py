@@ -27,7 +27,6 @@ class Monitor:
 
     def __init__(self, out: Path, steps: int, first: int, *, active: bool) -> None:
         self.active = active
-        self._sums: dict[str, float] = {}
         self._waiting: list[dict[str, Tensor]] = []
         if not active:
             return
