@@ -47,7 +47,8 @@ class _LevelRefiner(nn.Module):
         """Folded corrections from companded symbols: own folded, the others unfolded."""
         coarse = F.interpolate(grandparents, scale_factor=2.0, mode="nearest")
         g = torch.cat([own, parents, coarse], 1)
-        return self.write(self.blocks(self.read(g * INPUT_SCALE) + bias))
+        h = F.conv2d(g, self.read.weight * INPUT_SCALE, self.read.bias)  # scales weights once, not every input
+        return self.write(self.blocks(h + bias))
 
 
 class SubbandRefiner(nn.Module):

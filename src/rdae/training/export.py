@@ -24,10 +24,10 @@ from rdae.coding.pyramid import SKEWS, groups_of_level
 from rdae.coding.tables import integer_table
 from rdae.errors import ModelError
 from rdae.networks.exact import ACTIVATION_MAX, ExactConv, exact_relu, signed_and_absolute
+from rdae.networks.folded_wavelet import FoldedSynthesis
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder, step_of
 from rdae.networks.refine import REFINED_LEVELS
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.wavelet import opponent_to_rgb, wavelet_synthesis
 from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SKEW_MAX, SymbolDensity
 from rdae.priors.pyramid import PyramidPrior
 from rdae.training.recipe import Recipe
@@ -106,7 +106,7 @@ class _Synthesis(nn.Module):
 
     def __init__(self, decoder: PyramidDecoder, levels: int) -> None:
         super().__init__()
-        self.decoder, self.levels = decoder, levels
+        self.refiner, self.levels, self.wavelet = decoder.refiner, levels, FoldedSynthesis(levels)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         low, lam = inputs[0].float(), inputs[-1]
@@ -114,10 +114,9 @@ class _Synthesis(nn.Module):
         companded = [g.float() for g in inputs[1 + self.levels : -1]]
         step = step_of(lam)
         unfolded = [depth_to_space(g) for g in companded[-REFINED_LEVELS - 2 : -1]]
-        corrections = self.decoder.refiner.corrections(companded[-REFINED_LEVELS:], unfolded, torch.log(255.0 * step))
+        corrections = self.refiner.corrections(companded[-REFINED_LEVELS:], unfolded, torch.log(255.0 * step))
         refined = [q + c for q, c in zip(details[-REFINED_LEVELS:], corrections, strict=True)]
-        bands = [depth_to_space(q) for q in (*details[:-REFINED_LEVELS], *refined)]
-        return (opponent_to_rgb(wavelet_synthesis([low, *bands], step)) + 0.5).clamp(0, 1)[0].permute(1, 2, 0)
+        return self.wavelet(low, [*details[:-REFINED_LEVELS], *refined], step)[0].permute(1, 2, 0)
 
 
 class _Entry(nn.Module):
