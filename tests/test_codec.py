@@ -24,6 +24,7 @@ from rdae.coding.image import from_array
 from rdae.coding.model import pack_model, unpack_model
 from rdae.coding.pyramid import SKEWS, PyramidCoder
 from rdae.coding.tables import PRECISION
+from rdae.coding.targets import smallest_from
 from rdae.errors import TargetError
 
 torch = pytest.importorskip("torch")
@@ -137,6 +138,25 @@ def test_quality_comes_in_halves(codec):
         assert codec.level(codec.quality(level)) == level
 
 
+@pytest.mark.parametrize(("seed", "side"), [(0, 24), (1, 48)])
+def test_bytes_of_tiny_pictures_never_fall_at_any_step_of_quality(codec, seed, side):
+    """There a better quality may by itself take a few bytes less; see `smallest_from`."""
+    picture = from_array(photograph(side, side, seed))
+    files = [codec._encode(picture, level, [])[0] for level in range(QUALITY_LEVELS)]
+    sizes = [len(file) for file in files]
+    assert sizes != sorted(sizes)  # the case is not an empty one
+    taken = [smallest_from(level, files.__getitem__, QUALITY_LEVELS)[1] for level in range(QUALITY_LEVELS)]
+    assert [len(file) for file in taken] == sorted(len(file) for file in taken)
+    for level in range(0, QUALITY_LEVELS, 20):
+        assert codec.compress_picture(picture, codec.quality(level)).data == taken[level]
+
+
+def test_smallest_from_takes_the_better_of_equals():
+    files = {0: b"1234", 1: b"123", 2: b"12", 3: b"12", 4: b"123"}
+    assert smallest_from(0, files.__getitem__, 5) == (3, b"12")
+    assert smallest_from(4, files.__getitem__, 5) == (4, b"123")
+
+
 @NAMED
 def test_bytes_and_psnr_rise_with_quality(codec, image):
     data = [codec.compress(image, quality) for quality in range(0, 101, 5)]
@@ -166,7 +186,7 @@ def test_targets_are_kept_and_not_wasted(codec, image):
 def test_a_generous_target_gives_the_best_quality(codec):
     image = PHOTOGRAPHS[2]
     assert codec.compress(image, size=1 << 40) == codec.compress(image, bpp=1e6) == codec.compress(image, 100)
-    assert codec.compress(image, psnr=0.0) == codec.compress(image, 0)
+    assert codec.compress_picture(from_array(image), psnr=0.0).quality == 0
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,13 @@ from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, Universa
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
 from rdae.coding.model import Model, load_model, shipped_models
 from rdae.coding.pyramid import PyramidCoder
-from rdae.coding.targets import largest_within, lowest_reaching
+from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
 from rdae.errors import FormatError, ImageError, ModelError, TargetError
 
 __all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "compress", "decompress", "load"]
 
 DEFAULT_QUALITY = 50.0
+TINY = 1 << 15  # pixels; in larger pictures bytes rise with every level of quality
 CODERS: dict[str, Callable[[Model], Coder]] = {
     "pyramid": PyramidCoder.of,
     "factorised": FactorisedCoder.of,
@@ -98,7 +99,7 @@ class Codec:
         Args:
             image: a Pillow image, an array (`(H, W)`, `(H, W, 3)`, `(H, W, 4)`; uint8 or uint16), a path, or the
                 bytes of an image file.
-            quality: 0 to 100, in steps of a half; 50 if nothing is given.
+            quality: 0 to 100, in steps of a half; 50 if nothing is given. Bytes never fall as it rises.
             bpp: the largest number of bits per pixel; the best quality that keeps to it is taken.
             psnr: the smallest PSNR in dB over all colour channels; the lowest quality that reaches it is taken.
             size: the largest number of bytes; the best quality that keeps to it is taken.
@@ -138,7 +139,8 @@ class Codec:
             level, data = lowest_reaching(psnr, lambda level: self._attempt(picture, level, extra), QUALITY_LEVELS)
         else:
             level = self.level(DEFAULT_QUALITY if quality is None else quality)
-            data = self._encode(picture, level, extra)[0]
+            levels = QUALITY_LEVELS if pixels <= TINY else level + 1
+            level, data = smallest_from(level, lambda level: self._encode(picture, level, extra)[0], levels)
         return Compressed(data, self.quality(level), picture.notes)
 
     def level(self, quality: float) -> int:

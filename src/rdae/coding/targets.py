@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from rdae.errors import TargetError
 
-__all__ = ["largest_within", "lowest_reaching"]
+__all__ = ["largest_within", "lowest_reaching", "smallest_from"]
+
+LOOK_UP = 10  # levels; bytes of pictures of 32 x 32 pixels were never lower more than eight levels up
 
 
 def largest_within(size: int, encode: Callable[[int], bytes], levels: int) -> tuple[int, bytes]:
@@ -52,3 +54,13 @@ def lowest_reaching(psnr: float, attempt: Callable[[int], tuple[bytes, float]], 
         else:
             high, best = middle, data
     return high, best
+
+
+def smallest_from(level: int, encode: Callable[[int], bytes], levels: int) -> tuple[int, bytes]:
+    """The smallest file of `level` or one of the `LOOK_UP` levels above it, the best quality among equals.
+
+    On tiny pictures a better quality may take a few bytes less. Whoever asked for the lower one then gets the better
+    one, so that bytes never fall as the wished quality rises.
+    """
+    files = [(at, encode(at)) for at in range(level, min(level + LOOK_UP, levels - 1) + 1)]
+    return min(files, key=lambda file: (len(file[1]), -file[0]))
