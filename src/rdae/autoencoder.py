@@ -1,17 +1,26 @@
-"""Encoder, channel, prior, decoder, distortion: the rate-distortion autoencoder."""
+"""Encoder, channel, prior, decoder, distortion: rate-distortion autoencoders, with rounding and with a noisy channel.
+
+Both are called alike, `(y, lam) -> Output`, and their terms mean the same: a rate in nats per example and a distortion.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from rdae.channels import Channel
+from rdae.channels import Channel, NoisyChannel, StandardisedChannel
 from rdae.distortions import Distortion, squared_error
-from rdae.objectives import Terms
+from rdae.errors import ModelError
+from rdae.likelihoods import Likelihood
+from rdae.networks.affine import LatentAffine
+from rdae.objectives import LogJoint, Terms, divergence
+from rdae.priors.latent import FullNormalPrior, LatentPrior, NormalPrior, StandardNormalPrior
 
-__all__ = ["Output", "RateDistortionAutoencoder", "relaxation_gap"]
+__all__ = ["NoisyChannelAutoencoder", "Output", "RateDistortionAutoencoder", "relaxation_gap", "standardise"]
 
 
 class Output(NamedTuple):
@@ -68,3 +77,121 @@ def relaxation_gap(model: RateDistortionAutoencoder, y: Tensor, lam: Tensor) -> 
     rounded = model.eval()(y, lam).terms
     model.train(training)
     return relaxed, rounded
+
+
+class NoisyChannelAutoencoder(nn.Module):
+    """`y -> encoder -> q(z | y) -> z -> decoder -> y_hat`, the rate being KL(q(z | y) || p(z)).
+
+    With a likelihood for distortion and `lam = 1` this is a variational autoencoder, and `rate + distortion` is minus
+    its ELBO; with any other distortion it is a noisy-channel rate-distortion autoencoder.
+
+    Args:
+        encoder: `y -> h`, `(batch, channel.features, *space)`.
+        channel: `h -> q(z | y)`, see `rdae.channels`.
+        prior: `() -> p(z)`, see `rdae.priors.latent`.
+        decoder: `z -> out`, of the shape of y; with `distortion.features` times its channels for a likelihood.
+        distortion: `(y, out) -> (batch,)`, see `rdae.distortions` and `rdae.likelihoods`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        channel: NoisyChannel,
+        prior: LatentPrior,
+        decoder: nn.Module,
+        distortion: Distortion = squared_error,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.channel, self.prior, self.decoder = encoder, channel, prior, decoder
+        self.distortion: Callable[[Tensor, Tensor], Tensor] = distortion
+
+    def posterior(self, y: Tensor) -> Distribution:
+        """The channel's law q(z | y) of each example."""
+        return self.channel(self.encoder(y))
+
+    def code(self) -> Distribution:
+        """The prior p(z), the code that the rate is measured with."""
+        return self.prior(self.posterior)
+
+    def forward(self, y: Tensor, lam: Tensor | float = 1.0) -> Output:
+        """Reconstruction and both terms at one latent drawn from the channel.
+
+        Args:
+            y: data, `(batch, *event)`.
+            lam: weight of the distortion; not looked at, for no part of this model depends on it.
+        """
+        q = self.posterior(y)
+        z = q.rsample()
+        out = self.decoder(z)
+        return Output(self.shown(out), Terms(divergence(q, self.code(), z), self.distortion(y, out)), z)
+
+    def shown(self, out: Tensor) -> Tensor:
+        """What the decoder's output looks like as data: the mean of the likelihood, or the output itself."""
+        return self.distortion.mean(out) if isinstance(self.distortion, Likelihood) else out
+
+    def log_joint(self, y: Tensor, samples: int = 1, *, frozen: bool = False, pathwise: bool = True) -> LogJoint:
+        """Log-densities at `samples` latents of each example, in nats.
+
+        Args:
+            y: data, `(batch, *event)`.
+            samples: latents drawn for each example.
+            frozen: no gradient goes from ln q to the encoder but through z ("sticking the landing", Roeder et al.
+                2017); what is left has less noise and the same mean.
+            pathwise: latents carry gradients to the encoder; False draws them as constants.
+
+        Raises:
+            ModelError: the distortion is no likelihood, so there is no p(y | z).
+        """
+        if not isinstance(self.distortion, Likelihood):
+            raise ModelError(
+                "Importance weights need p(y | z), but the distortion is no likelihood. Use one of rdae.likelihoods."
+            )
+        h = self.encoder(y)
+        q = self.channel(h)
+        z = q.rsample((samples,)) if pathwise else q.sample((samples,))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            read = self.channel(h)
+        out = self.decoder(z.flatten(0, 1))
+        repeated = y.expand(samples, *y.shape).flatten(0, 1)
+        likelihood = -self.distortion(repeated, out).unflatten(0, (samples, -1))
+        return LogJoint(likelihood, self.code().log_prob(z), read.log_prob(z), z)
+
+    @torch.no_grad()
+    def sample(self, count: int, *, temperature: float = 1.0) -> Tensor:
+        """Generates: latents from the prior through the decoder; the encoder has no part in it.
+
+        Args:
+            count: how many.
+            temperature: latents are multiplied by it; below 1 samples are more alike and more typical.
+        """
+        return self.shown(self.decoder(temperature * self.code().sample((count,))))
+
+    @torch.no_grad()
+    def reconstruct(self, y: Tensor) -> Tensor:
+        """Each example through encoder and decoder, at the mean of the channel."""
+        return self.shown(self.decoder(self.posterior(y).mean))
+
+
+def standardise(model: NoisyChannelAutoencoder) -> NoisyChannelAutoencoder:
+    """An equal model whose prior is N(0, I): same rate and same reconstruction of every example.
+
+    The channel's law is mapped by the inverse of `z = mean + L z'`, and the decoder is fed through that map; without
+    the latter only the rate would stay what it was. The parts are shared with the given model, not copied.
+
+    Raises:
+        ModelError: the prior is not a single Gaussian.
+    """
+    prior = model.prior
+    if isinstance(prior, NormalPrior):
+        affine = LatentAffine(prior.mean, prior.log_std.exp())
+    elif isinstance(prior, FullNormalPrior):
+        affine = LatentAffine(prior.mean, prior.factor())
+    else:
+        raise ModelError(f"Only a single Gaussian can be standardised, but the prior is a {type(prior).__name__}.")
+    return NoisyChannelAutoencoder(
+        model.encoder,
+        StandardisedChannel(model.channel, affine),
+        StandardNormalPrior(*affine.mean.shape).to(affine.mean),
+        nn.Sequential(affine, model.decoder),
+        model.distortion,
+    )
