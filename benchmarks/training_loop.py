@@ -17,7 +17,8 @@ import torch
 
 from rdae.data.photographs import Crops, find_images
 from rdae.recipes.photo import photo
-from rdae.training.loop import Settings, draw_lam, step_loss, train
+from rdae.training.codec_recipe import draw_lam, step_loss
+from rdae.training.loop import Settings, train
 
 
 def bare(steps: int, batches: list[torch.Tensor]) -> float:

@@ -25,10 +25,9 @@ from rdae.priors.density import SymbolDensity
 from rdae.priors.factorised import FactorisedPrior
 from rdae.priors.hyperprior import Hyperprior
 from rdae.priors.magnitude import MagnitudePrior
+from rdae.training.codec_recipe import CodecRecipe, step_loss
 from rdae.training.export import density_tables
 from rdae.training.export_convolutional import export_convolutional, quality_lam
-from rdae.training.loop import step_loss
-from rdae.training.recipe import Recipe
 
 WIDTHS = (6, 10)
 BLOCK, LEVELS = 4, 1
@@ -46,8 +45,11 @@ def parts(kind: str) -> RateDistortionAutoencoder:
     return RateDistortionAutoencoder(ConvolutionalEncoder(WIDTHS), prior, ConvolutionalDecoder(WIDTHS), channel)
 
 
-def recipe_of(kind: str) -> Recipe:
-    return Recipe(kind, lambda: parts(kind), LAM, LAM, 8, 2, 32, 2e-3, BLOCK << LEVELS)
+def recipe_of(kind: str) -> CodecRecipe:
+    return CodecRecipe(
+        name=kind, model=lambda: parts(kind), lam=LAM, quality_lam=LAM, steps=8, batch=2, size=32, learning_rate=2e-3,
+        multiple=BLOCK << LEVELS,
+    )  # fmt: skip
 
 
 def tensor(pixels: np.ndarray) -> torch.Tensor:

@@ -29,8 +29,8 @@ from rdae.recipes.photo import photo
 from rdae.training.averaging import WeightAverage
 from rdae.training.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from rdae.training.codec_file import codec_file
-from rdae.training.loop import Settings, draw_lam, learning_rate, step_loss, train
-from rdae.training.recipe import Recipe
+from rdae.training.codec_recipe import CodecRecipe, draw_lam, step_loss
+from rdae.training.loop import Settings, train
 
 
 def tiny_model() -> RateDistortionAutoencoder:
@@ -42,7 +42,7 @@ def tiny_model() -> RateDistortionAutoencoder:
     )
 
 
-def tiny_recipe(steps: int = 6) -> Recipe:
+def tiny_recipe(steps: int = 6) -> CodecRecipe:
     return replace(photo(steps=steps, batch=4, size=64), model=tiny_model, warmup=2)
 
 
@@ -200,7 +200,7 @@ def test_averages_follow_the_formula():
 
 def test_the_schedule_warms_up_holds_and_decays():
     recipe = photo(steps=1000)
-    rates = [learning_rate(recipe, step) for step in range(1000)]
+    rates = [recipe.rate_at(step) for step in range(1000)]
     assert rates[0] == pytest.approx(recipe.learning_rate / recipe.warmup)
     assert rates[recipe.warmup] == rates[299] == recipe.learning_rate
     assert all(after <= before for before, after in pairwise(rates[300:]))

@@ -14,6 +14,7 @@ __all__ = [
     "ShapeError",
     "TableError",
     "TargetError",
+    "TrainingError",
 ]  # fmt: skip
 
 
@@ -55,6 +56,10 @@ class DataError(RdaeError, ValueError):
 
 class CheckpointError(RdaeError, ValueError):
     """A training checkpoint is damaged or belongs to another run."""
+
+
+class TrainingError(RdaeError, RuntimeError):
+    """Training cannot go on: its loss is no longer a number."""
 
 
 class MissingExtraError(RdaeError, ImportError):

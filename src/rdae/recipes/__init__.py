@@ -6,11 +6,11 @@ from rdae.recipes.factorised import factorised
 from rdae.recipes.hyperprior import hyperprior
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
-from rdae.training.recipe import Recipe
+from rdae.training.codec_recipe import CodecRecipe
 
 __all__ = ["RECIPES", "factorised", "hyperprior", "magnitude", "photo"]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+RECIPES: dict[str, Callable[[], CodecRecipe]] = {
     "photo": photo,
     "hyperprior": hyperprior,
     "factorised": factorised,

@@ -11,16 +11,16 @@ from rdae.channels import Mixed
 from rdae.networks.convolutional import WIDTHS, ConvolutionalDecoder, ConvolutionalEncoder, typical_spread
 from rdae.priors.factorised import FactorisedPrior
 from rdae.recipes.rates import LAM, QUALITY_LAM
-from rdae.training.recipe import Recipe
+from rdae.training.codec_recipe import CodecRecipe
 
 __all__ = ["factorised"]
 
 BLOCK = 2 ** len(WIDTHS)
 
 
-def factorised(*, steps: int = 20000, batch: int = 16, size: int = 128, learning_rate: float = 1e-3) -> Recipe:
+def factorised(*, steps: int = 20000, batch: int = 16, size: int = 128, learning_rate: float = 1e-3) -> CodecRecipe:
     """One model for all rates, squared error (after Balle, Laparra & Simoncelli 2017)."""
-    return Recipe(
+    return CodecRecipe(
         name="factorised",
         model=lambda: RateDistortionAutoencoder(
             ConvolutionalEncoder(WIDTHS),

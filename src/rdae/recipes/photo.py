@@ -7,16 +7,16 @@ from rdae.channels import RateDistortionRounding
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
 from rdae.priors.pyramid import PyramidPrior
 from rdae.recipes.rates import LAM, QUALITY_LAM
-from rdae.training.recipe import Recipe
+from rdae.training.codec_recipe import CodecRecipe
 
 __all__ = ["photo"]
 
 LEVELS = 5
 
 
-def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate: float = 2e-3) -> Recipe:
+def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate: float = 2e-3) -> CodecRecipe:
     """One model for all rates, squared error; rounding steps from 160 grey levels (quality 0) to 3 (quality 100)."""
-    return Recipe(
+    return CodecRecipe(
         name="photo",
         model=lambda: RateDistortionAutoencoder(
             PyramidEncoder(LEVELS), PyramidPrior(LEVELS), PyramidDecoder(), RateDistortionRounding(6.0)

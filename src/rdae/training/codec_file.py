@@ -8,14 +8,14 @@ from typing import Any
 from rdae.data.photographs import find_images
 from rdae.priors.pyramid import PyramidPrior
 from rdae.training.checkpoint import load_checkpoint
+from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import export_pyramid
 from rdae.training.export_convolutional import export_convolutional
-from rdae.training.recipe import Recipe
 
 __all__ = ["codec_file"]
 
 
-def codec_file(recipe: Recipe, checkpoint: Path, *, data: Path, terms: str, command: str) -> bytes:
+def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str, command: str) -> bytes:
     """The codec file of a run, made from its averaged weights.
 
     Args:

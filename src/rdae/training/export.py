@@ -30,7 +30,7 @@ from rdae.networks.refine import REFINED_LEVELS
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.density import SCALE_MIN, SCALE_RATIO, SKEW_MAX, SymbolDensity
 from rdae.priors.pyramid import PyramidPrior
-from rdae.training.recipe import Recipe
+from rdae.training.codec_recipe import CodecRecipe
 
 __all__ = ["density_tables", "export_pyramid"]
 
@@ -269,7 +269,7 @@ def check_exact(prior: PyramidPrior) -> float:
 
 
 @torch.no_grad()
-def export_pyramid(model: RateDistortionAutoencoder, recipe: Recipe, card: dict[str, Any]) -> bytes:
+def export_pyramid(model: RateDistortionAutoencoder, recipe: CodecRecipe, card: dict[str, Any]) -> bytes:
     """The codec file of a trained pyramid model.
 
     Args:

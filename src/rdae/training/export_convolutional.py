@@ -22,8 +22,8 @@ from rdae.networks.hyper import INDEX_UNIT, HyperSynthesis
 from rdae.priors.factorised import ChannelDensity, FactorisedPrior
 from rdae.priors.hyperprior import Hyperprior
 from rdae.priors.magnitude import MagnitudePrior
+from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import TILE, density_tables, freeze, to_onnx
-from rdae.training.recipe import Recipe
 
 __all__ = ["channel_tables", "export_convolutional", "quality_lam"]
 
@@ -34,7 +34,7 @@ Graph = tuple[nn.Module, dict[str, Tensor], list[str]]
 Parts = tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Graph]]
 
 
-def quality_lam(recipe: Recipe) -> Tensor:
+def quality_lam(recipe: CodecRecipe) -> Tensor:
     """lam of each quality level, `(QUALITY_LEVELS,)` float64, from the recipe's ends."""
     low, high = recipe.quality_lam
     share = torch.arange(QUALITY_LEVELS, dtype=torch.float64) / (QUALITY_LEVELS - 1)
@@ -145,7 +145,7 @@ def _hyperprior(prior: Hyperprior, lam: Tensor, channels: int) -> Parts:
 
 
 @torch.no_grad()
-def export_convolutional(model: RateDistortionAutoencoder, recipe: Recipe, card: dict[str, Any]) -> bytes:
+def export_convolutional(model: RateDistortionAutoencoder, recipe: CodecRecipe, card: dict[str, Any]) -> bytes:
     """The codec file of a convolutional autoencoder.
 
     Args:

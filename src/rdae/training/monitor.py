@@ -15,8 +15,21 @@ __all__ = ["Monitor"]
 EVERY = 20
 
 
+FORMATS = {"bpp": "{:.3f} bpp", "psnr_db": "{:.2f} dB", "quality": "quality {:g}"}
+
+
+def _text(numbers: dict[str, float]) -> str:
+    """Numbers for people: a unit where the name of the number ends in one."""
+    parts = []
+    for name, value in numbers.items():
+        word, _, unit = name.rpartition("_")
+        plain = f"{word.replace('_', ' ')} {{:.2f}} {unit}" if unit in ("nats", "bits") else f"{name} {{:.4g}}"
+        parts.append(FORMATS.get(name, plain).format(value))
+    return "  ".join(parts)
+
+
 class Monitor:
-    """Shows rate in bits per pixel and distortion in dB.
+    """Shows and keeps what each step and each validation reports.
 
     Args:
         out: folder of the run; gets `tensorboard/` and `log.jsonl`.
@@ -49,24 +62,21 @@ class Monitor:
             return
         means = {name: sum(float(r[name]) for r in self._waiting) / len(self._waiting) for name in report}
         self._waiting = []
-        text = f"{means['bpp']:.3f} bpp  {means['psnr_db']:.2f} dB  loss {means['loss']:.4f}"
-        self._bar.update(self._task, completed=step, report=text)
-        self._write({"step": step, **means})
+        self._bar.update(self._task, completed=step, report=_text(means))
+        self._write(step, means, "train")
 
     def validation(self, step: int, points: list[dict[str, float]]) -> None:
-        """Takes the points of a validation."""
+        """Takes the points of a validation; points at several qualities are told apart by it."""
         for point in points:
-            tag = f"valid/q{point['quality']:g}"
-            self._bar.console.print(
-                f"step {step}: quality {point['quality']:g}: {point['bpp']:.4f} bpp, {point['psnr_db']:.3f} dB"
-            )
-            self._write({"step": step, "valid_quality": point["quality"], **point}, prefix=tag)
+            self._bar.console.print(f"step {step}: {_text(point)}")
+            where = f"valid/q{point['quality']:g}" if "quality" in point else "valid"
+            self._write(step, point, where)
 
-    def _write(self, numbers: dict[str, float], prefix: str = "train") -> None:
-        for name in ("bpp", "psnr_db", "loss"):
-            if name in numbers:
-                self._board.add_scalar(f"{prefix}/{name}", numbers[name], int(numbers["step"]))
-        self._log.write(json.dumps({k: round(v, 6) for k, v in numbers.items()}) + "\n")
+    def _write(self, step: int, numbers: dict[str, float], prefix: str) -> None:
+        for name, value in numbers.items():
+            self._board.add_scalar(f"{prefix}/{name}", value, step)
+        valid = {} if prefix == "train" else {"valid": True}
+        self._log.write(json.dumps({"step": step, **valid, **{k: round(v, 6) for k, v in numbers.items()}}) + "\n")
         self._log.flush()
 
     def close(self) -> None:

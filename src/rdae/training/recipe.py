@@ -1,49 +1,91 @@
-"""What a recipe is: parts and numbers put together, ready for the training loop."""
+"""What a recipe is: a model, what it learns from, and the numbers of its schedule, ready for the training loop."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from rdae.autoencoder import RateDistortionAutoencoder
+__all__ = ["Point", "Recipe", "Step"]
 
-__all__ = ["Recipe"]
+Point = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A model and how to train it.
+class Step(NamedTuple):
+    """Which step of which run this is; all that is drawn at random in a step depends on nothing else."""
+
+    number: int
+    seed: int
+    share: slice  # of the batch, that this process computes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """A model and how to train it. Subclasses say what a batch is and what its loss is.
 
     Args:
-        name: of the recipe, kept in checkpoints and in the codec file.
-        model: builds the autoencoder with fresh weights.
-        lam: smallest and largest weight of distortion, nats per squared unit of y in [0, 1]; drawn log-uniformly
-            for each example.
-        quality_lam: lam at quality 0 and at quality 100.
-        steps, batch, size, learning_rate: of the schedule; crops are `size x size`.
-        multiple: images must have sides that are multiples of this.
+        name: of the recipe, kept in checkpoints and in the files made from them.
+        model: builds the model with fresh weights.
+        steps, batch, learning_rate: of the schedule; batch counts examples over all processes.
+        warmup: steps in which the learning rate rises from zero.
+        flat: share of the run after which it falls, along a cosine to 1 % of its peak.
+        weight_decay, betas: of AdamW.
+        average: decay of the moving average of the weights; the averaged weights are the result.
+        clip: largest norm of a gradient; None for no limit.
     """
 
     name: str
-    model: Callable[[], RateDistortionAutoencoder]
-    lam: tuple[float, float]
-    quality_lam: tuple[float, float]
+    model: Callable[[], Any]
     steps: int
     batch: int
-    size: int
     learning_rate: float
-    multiple: int
     warmup: int = 100
+    flat: float = 0.3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     average: float = 0.998
-    notes: dict[str, str] = field(default_factory=dict)
+    clip: float | None = 1.0
+
+    @abstractmethod
+    def batches(self, data: Path, *, seed: int, rank: int, world: int) -> Dataset:
+        """A data set whose item n is this process's share of the batch of step n."""
+
+    @abstractmethod
+    def loss(self, model: Any, batch: Tensor, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss of a batch, and what to report of it; the report holds at least `loss`."""
+
+    def held_out(self, folder: Path | None) -> Any:
+        """What `validate` looks at; None where there is nothing to validate on."""
+        return None
+
+    def validate(self, model: Any, held_out: Any) -> list[Point]:
+        """Measures of a model with averaged weights, in `eval()` mode."""
+        return []
+
+    def share(self, rank: int, world: int) -> slice:
+        """The examples of a batch that a process computes."""
+        return slice(rank * self.batch // world, (rank + 1) * self.batch // world)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW over all parameters."""
         return torch.optim.AdamW(
-            model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, betas=self.betas
+            model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, betas=self.betas, fused=True
         )
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, flat, then a cosine to 1 % of the peak."""
+        warm = min(1.0, (step + 1) / self.warmup)
+        late = min(1.0, max(0.0, (step / self.steps - self.flat) / (1 - self.flat)))
+        return self.learning_rate * warm * (0.505 + 0.495 * math.cos(math.pi * late))
+
+    def schedule(self) -> dict[str, Any]:
+        """The numbers of the recipe, as kept in checkpoints."""
+        plain = (str, int, float, tuple, type(None))
+        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), plain)}
