@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rdae import __version__
-from rdae.cli import coding, training
+from rdae.cli import coding, generating, training
 from rdae.errors import RdaeError
 
 __all__ = ["app", "main"]
@@ -27,6 +27,8 @@ app.command("decompress")(coding.decompress)
 app.command("info")(coding.info)
 app.command("models")(coding.models)
 app.command("train")(training.train)
+for command in (generating.sample, generating.reconstruct, generating.interpolate, generating.traverse):
+    app.command(command.__name__)(command)
 
 
 def _version(wanted: bool) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import enum
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rdae.errors import MissingExtraError
+from rdae.errors import DataError, MissingExtraError
 
 __all__ = ["RecipeName", "train"]
 
@@ -23,20 +24,38 @@ class RecipeName(enum.StrEnum):
     hyperprior = "hyperprior"
     factorised = "factorised"
     magnitude = "magnitude"
+    gaussian_rda = "gaussian_rda"
+    gaussian_vae = "gaussian_vae"
+    beta_vae = "beta_vae"
+    iwae = "iwae"
+    vamp_vae = "vamp_vae"
 
 
 def train(
     recipe: Annotated[RecipeName, typer.Argument(help="What to train; photo is what the package ships.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of images, nested or not.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", help="Folder of images; for a generative model also a .npy, .npz or idx file, mnist, sprites, ..."
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder of the run; an unfinished run goes on."),
     ] = None,
-    valid: Annotated[Path | None, typer.Option("--valid", help="Folder of held-out images to validate on.")] = None,
+    valid: Annotated[str | None, typer.Option("--valid", help="Held-out data to validate on.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step, over all processes.")] = None,
-    size: Annotated[int | None, typer.Option("--size", min=64, help="Side of a crop, a multiple of 64.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, crops and noise.")] = 0,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Examples per step, over all processes.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="Side of a crop, a multiple of 64; of resized images.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="What an array holds: binary, 8-bit, real or tabular.")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of a generative recipe; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,
     accelerator: Annotated[str, typer.Option("--accelerator", help="cpu, gpu or auto.")] = "auto",
     devices: Annotated[str, typer.Option("--devices", help="How many, or auto. CPU: processes.")] = "1",
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines.")] = 1,
@@ -45,30 +64,76 @@ def train(
     validate_steps: Annotated[int, typer.Option("--validate-steps", min=1, help="Steps between validations.")] = 1000,
     terms: Annotated[str, typer.Option("--terms", help="Licence of the data, for the model card.")] = "not stated",
 ) -> int:
-    """Train a codec on a folder of images; ends with a codec file ready to use."""
+    """Train a codec on a folder of images, or a generative model on any data; ends with a file ready to use."""
     try:
+        from rdae import recipes
         from rdae.coding.files import whole_file
-        from rdae.recipes import RECIPES
-        from rdae.training.codec_file import codec_file
         from rdae.training.loop import Settings
         from rdae.training.loop import train as run
     except ImportError as error:
         raise MissingExtraError(
             f"Training needs PyTorch and friends ({error}). Install them with: pip install 'rdae[train]'"
         ) from error
-    parts = RECIPES[recipe.value]()
-    parts = replace(parts, steps=steps or parts.steps, batch=batch or parts.batch, size=size or parts.size)
-    folder = out or Path("runs") / parts.name
+    name, command = recipe.value, shlex.join(["rdae", *sys.argv[1:]])
+    codec = name in recipes.CODEC_RECIPES
+    parts: Any
+    if codec:
+        if options or kind:
+            raise DataError(f"--set and --kind are for generative recipes; {name} is a codec. Leave them out.")
+        if size is not None and size % 64:
+            raise DataError(f"--size {size} is no multiple of 64.")
+        parts = recipes.CODEC_RECIPES[name]()
+        parts = replace(parts, size=size or parts.size)
+    else:
+        parts = _generative(name, data, valid, kind, size, options or [])
+    parts = replace(parts, steps=steps or parts.steps, batch=batch or parts.batch)
+    folder = out or Path("runs") / name
     settings = Settings(
-        data=data, out=folder, valid=valid, seed=seed, accelerator=accelerator, devices=devices, nodes=nodes,
-        precision=precision, workers=workers, validate_steps=validate_steps,
+        data=Path(data), out=folder, valid=Path(valid) if valid else None, seed=seed, accelerator=accelerator,
+        devices=devices, nodes=nodes, precision=precision, workers=workers, validate_steps=validate_steps,
     )  # fmt: skip
     checkpoint = run(parts, settings)
     if checkpoint is None:  # not the first process
         return 0
-    target = folder / f"{parts.name}.codec"
-    packed = codec_file(parts, checkpoint, data=data, terms=terms, command=shlex.join(["rdae", *sys.argv[1:]]))
+    if codec:
+        from rdae.training.codec_file import codec_file
+
+        target = folder / f"{name}.codec"
+        packed = codec_file(parts, checkpoint, data=Path(data), terms=terms, command=command)
+        use = f"rdae compress --model {target} IMAGE"
+    else:
+        from rdae.recipes.model_file import MODEL_SUFFIX, model_file
+
+        target = folder / f"{name}{MODEL_SUFFIX}"
+        packed = model_file(parts, checkpoint, command=command, terms=terms)
+        use = f"rdae sample {target} -o samples.png"
     with whole_file(target) as file:
         file.write(packed)
-    print(f"{target}: {len(packed)} bytes; use it with: rdae compress --model {target} IMAGE")
+    print(f"{target}: {len(packed)} bytes; use it with: {use}")
     return 0
+
+
+def _generative(name: str, data: str, valid: str | None, kind: str | None, size: int | None, options: list[str]) -> Any:
+    """A generative recipe with its data opened."""
+    from rdae.data.named import NAMED
+    from rdae.data.sources import open_data
+    from rdae.recipes import generative_recipe
+
+    examples = open_data(data, split="train", kind=kind, size=size)
+    test = None
+    if valid is not None:
+        test = open_data(valid, split="train", kind=kind, size=size)
+    elif data in (*NAMED, "sprites"):
+        test = open_data(data, split="test", size=size)
+    return generative_recipe(name, examples, test, dict(_option(text) for text in options))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; the value a Python literal where it is one, or else the text itself."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise DataError(f"--set {text} is not NAME=VALUE. Write for example --set latent=10.")
+    try:
+        return name.strip().replace("-", "_"), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.strip().replace("-", "_"), value

@@ -1,18 +1,67 @@
 """Recipes: parts put together, ready for `rdae train NAME`."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rdae.data.arrays import ArrayData
+from rdae.errors import DataError
 from rdae.recipes.factorised import factorised
+from rdae.recipes.gaussian_rda import gaussian_rda
+from rdae.recipes.gaussian_vae import beta_vae, gaussian_vae
 from rdae.recipes.hyperprior import hyperprior
+from rdae.recipes.iwae import iwae
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
+from rdae.recipes.vamp_vae import vamp_vae
 from rdae.training.codec_recipe import CodecRecipe
+from rdae.training.generative_recipe import GenerativeRecipe
 
-__all__ = ["RECIPES", "factorised", "hyperprior", "magnitude", "photo"]
+__all__ = [
+    "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_vae", "factorised", "gaussian_rda", "gaussian_vae",
+    "generative_recipe", "hyperprior", "iwae", "magnitude", "photo", "vamp_vae",
+]  # fmt: skip
 
-RECIPES: dict[str, Callable[[], CodecRecipe]] = {
+CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
     "photo": photo,
     "hyperprior": hyperprior,
     "factorised": factorised,
     "magnitude": magnitude,
 }
+GENERATIVE_RECIPES: dict[str, Callable[..., GenerativeRecipe]] = {
+    "gaussian_rda": gaussian_rda,
+    "gaussian_vae": gaussian_vae,
+    "beta_vae": beta_vae,
+    "iwae": iwae,
+    "vamp_vae": vamp_vae,
+}
+
+
+def generative_recipe(
+    name: str, data: ArrayData, test: ArrayData | None = None, options: dict[str, Any] | None = None
+) -> GenerativeRecipe:
+    """A generative recipe by name, with options by name; what a model file needs to be read again.
+
+    Raises:
+        DataError: no such recipe, or an option it does not have.
+    """
+    if name not in GENERATIVE_RECIPES:
+        raise DataError(f"There is no recipe {name!r}. Choose from {', '.join(GENERATIVE_RECIPES)}.")
+    options = dict(options or {})
+    known = known_options(name)
+    for option in options:
+        if option not in known:
+            raise DataError(f"Recipe {name} has no option {option!r}. It has {', '.join(sorted(known))}.")
+    return replace(GENERATIVE_RECIPES[name](data, test, **options), options=options)
+
+
+def known_options(name: str) -> set[str]:
+    """Options of a generative recipe; one that passes options on has those of `gaussian_vae` too."""
+    parameters = inspect.signature(GENERATIVE_RECIPES[name]).parameters.values()
+    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        own |= {p.name for p in inspect.signature(gaussian_vae).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return own - {"name"}

@@ -1,0 +1,143 @@
+"""Commands for generative models: sample, reconstruct, interpolate, traverse."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rdae.errors import DataError, MissingExtraError
+
+__all__ = ["interpolate", "reconstruct", "sample", "traverse"]
+
+Model = Annotated[Path, typer.Argument(help="A .model file that training wrote, or the folder of its run.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="A picture (.png, ...) or an array (.npz).")]
+Count = Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")]
+Data = Annotated[str, typer.Option("--data", help="Examples to begin with; as for training.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of what is drawn.")]
+Steps = Annotated[int, typer.Option("--steps", min=2, help="Pictures from one end to the other.")]
+
+
+def _opened(path: Path, seed: int) -> Any:
+    try:
+        import torch
+
+        from rdae.recipes.model_file import open_model
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Generative models need PyTorch ({error}). Install it with: pip install 'rdae[train]'"
+        ) from error
+    torch.manual_seed(seed)
+    return open_model(path)
+
+
+def _examples(source: str, card: dict[str, Any], count: int) -> Any:
+    """The first examples of a data set, as the model takes them."""
+    from rdae.data.arrays import Binarisation, as_floats, binarise
+    from rdae.data.named import NAMED
+    from rdae.data.sources import open_data
+
+    event = tuple(card["event"])
+    named = source in (*NAMED, "sprites")
+    pictures = len(event) == 3 and not named and Path(source).is_dir()
+    data = open_data(
+        source,
+        split="test" if named else "train",
+        kind=None if named or pictures else card["kind"],
+        size=(event[1], event[2]) if pictures else None,
+    )
+    if data.event != event:
+        raise DataError(f"{source} holds examples of shape {data.event}; the model was trained on {event}.")
+    if len(data) < count:
+        raise DataError(f"{source} holds {len(data)} examples, fewer than the {count} asked for.")
+    how = Binarisation(card["options"].get("binarisation", "dynamic" if card["recipe"] == "iwae" else "none"))
+    data = binarise(data, Binarisation.STATIC if how is Binarisation.DYNAMIC else how, seed=1)
+    return as_floats(data.values[:count], data.kind)
+
+
+def _write(path: Path, examples: Any, columns: int) -> int:
+    from rdae.reports.grids import write_examples
+
+    write_examples(path, examples, columns)
+    print(f"{path}: {len(examples)} examples")
+    return 0
+
+
+def sample(
+    model: Model,
+    out: Out,
+    count: Count = 64,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="Latents are multiplied by it; below 1 is more typical.")
+    ] = 1.0,
+    seed: Seed = 0,
+) -> int:
+    """Draw new examples: latents from the prior, through the decoder."""
+    saved = _opened(model, seed)
+    return _write(out, saved.model.sample(count, temperature=temperature), math.isqrt(count - 1) + 1)
+
+
+def reconstruct(model: Model, out: Out, data: Data, count: Count = 16, seed: Seed = 0) -> int:
+    """Examples and, below each row of them, what encoder and decoder make of them."""
+    import torch
+
+    saved = _opened(model, seed)
+    y = _examples(data, saved.card, count)
+    columns = min(count, 16)
+    back = saved.model.reconstruct(y)
+    rows = [part for pair in zip(y.split(columns), back.split(columns), strict=True) for part in pair]
+    return _write(out, torch.cat(rows), columns)
+
+
+def interpolate(
+    model: Model,
+    out: Out,
+    data: Data,
+    count: Count = 8,
+    steps: Steps = 10,
+    spherical: Annotated[bool, typer.Option("--spherical", help="Along an arc, not a straight line.")] = False,
+    seed: Seed = 0,
+) -> int:
+    """From each example to the next, through the latent space."""
+    from rdae.generating import interpolate as between
+
+    saved = _opened(model, seed)
+    y = _examples(data, saved.card, 2 * count)
+    return _write(out, between(saved.model, y[0::2], y[1::2], steps, spherical=spherical).flatten(0, 1), steps)
+
+
+def traverse(
+    model: Model,
+    out: Out,
+    data: Annotated[str | None, typer.Option("--data", help="Begin at its first example, not at the origin.")] = None,
+    units: Annotated[
+        str | None,
+        typer.Option("--units", help="Which units, such as 0,3,7; else the ten that matter most at the start."),
+    ] = None,
+    steps: Steps = 9,
+    reach: Annotated[float, typer.Option("--reach", min=0.0, help="How far, in standard deviations.")] = 3.0,
+    seed: Seed = 0,
+) -> int:
+    """What each latent unit does: one row a unit, moved from one side to the other."""
+    import torch
+
+    from rdae.generating import traverse as moved
+
+    saved = _opened(model, seed)
+    size = saved.model.code().event_shape[0]
+    z = torch.zeros(size)
+    if data is not None:
+        with torch.no_grad():
+            z = saved.model.posterior(_examples(data, saved.card, 1)).mean[0]
+    if units is not None:
+        try:
+            chosen = [int(unit) for unit in units.split(",")]
+        except ValueError as error:
+            raise DataError(f"--units {units} is no list of numbers. Write for example --units 0,3,7.") from error
+    else:
+        ends = moved(saved.model, z, list(range(size)), 2, reach)
+        change = (ends[:, 0] - ends[:, 1]).flatten(1).square().sum(1)
+        chosen = change.argsort(descending=True)[:10].tolist()
+    return _write(out, moved(saved.model, z, chosen, steps, reach).flatten(0, 1), steps)

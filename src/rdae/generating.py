@@ -1,0 +1,68 @@
+"""Walks through the latent space of a noisy-channel autoencoder: between two points, and along one unit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.errors import ShapeError
+
+__all__ = ["between", "interpolate", "traverse"]
+
+
+def between(start: Tensor, end: Tensor, steps: int, *, spherical: bool = False) -> Tensor:
+    """Points from one latent to another, ends included, `(steps, *event)`.
+
+    Args:
+        start, end: latents of the same shape.
+        steps: at least 2.
+        spherical: along the arc of a great circle, lengths changing evenly, and not along the straight line. Latents
+            of many dimensions drawn from N(0, I) all have nearly the same length; the middle of a straight line is
+            shorter than any of them (White 2016, arXiv:1609.04468).
+    """
+    if start.shape != end.shape:
+        raise ShapeError(f"start is {tuple(start.shape)} but end is {tuple(end.shape)}. Take latents of one model.")
+    share = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device).view(-1, *(1,) * start.ndim)
+    if not spherical:
+        return start + share * (end - start)
+    first, last = start.norm(), end.norm()
+    a, b = start / first.clamp_min(1e-12), end / last.clamp_min(1e-12)
+    angle = torch.arccos((a * b).sum().clamp(-1, 1))
+    if float(torch.sin(angle)) < 1e-6:  # the same direction, or opposite ones with no arc of their own
+        return start + share * (end - start)
+    arc = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+    return arc * (first + share * (last - first))
+
+
+@torch.no_grad()
+def interpolate(
+    model: NoisyChannelAutoencoder, y: Tensor, y_other: Tensor, steps: int = 8, *, spherical: bool = False
+) -> Tensor:
+    """What lies between two examples, `(batch, steps, *event)`: their mean latents joined and decoded."""
+    starts, ends = model.posterior(y).mean, model.posterior(y_other).mean
+    paths = [between(a, b, steps, spherical=spherical) for a, b in zip(starts, ends, strict=True)]
+    return torch.stack([model.shown(model.decoder(path)) for path in paths])
+
+
+@torch.no_grad()
+def traverse(
+    model: NoisyChannelAutoencoder, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0
+) -> Tensor:
+    """What each unit does, `(units, steps, *event)`: one latent, one unit of it moved from -reach to reach.
+
+    Args:
+        model: with vectors for latents.
+        z: where to start from, `(size,)`.
+        units: which ones.
+        steps: positions of a unit.
+        reach: in standard deviations of the prior N(0, 1).
+    """
+    if z.ndim != 1 or any(not 0 <= unit < len(z) for unit in units):
+        raise ShapeError(f"Latents have shape {tuple(z.shape)}, but units {units} were asked for.")
+    rows = []
+    for unit in units:
+        row = z.repeat(steps, 1)
+        row[:, unit] = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
+        rows.append(model.shown(model.decoder(row)))
+    return torch.stack(rows)

@@ -1,0 +1,104 @@
+"""What the noisy-channel recipes share: networks, likelihood and scaling that suit a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rdae.data.arrays import ArrayData, Binarisation, Kind, as_floats, steps_for_epochs
+from rdae.distortions import Distortion
+from rdae.errors import DataError
+from rdae.likelihoods import Bernoulli, Gaussian, Likelihood, Rescaled
+from rdae.networks.dense import DenseDecoder, DenseEncoder
+from rdae.networks.images import ImageDecoder, ImageEncoder
+
+__all__ = ["Scale", "decoder_for", "encoder_for", "likelihood_for", "scale_of", "schedule"]
+
+ODDS_MIN = 1e-3  # pixels that are never on start at these odds
+SPREAD = 0.1  # of a Gaussian decoder of images, where it starts
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of each element of the data, `event`."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def scale_of(data: ArrayData) -> Scale:
+    """Mean and standard deviation over the examples; elements that never change get a standard deviation of one."""
+    y = as_floats(data.values, data.kind)
+    std = y.std(0) if len(y) > 1 else torch.ones_like(y[0])
+    return Scale(y.mean(0), torch.where(std > 0, std, torch.ones_like(std)))
+
+
+def is_binary(data: ArrayData, binarisation: Binarisation) -> bool:
+    """Whether the model sees zeros and ones."""
+    return data.kind is Kind.BINARY or binarisation is not Binarisation.NONE
+
+
+def likelihood_for(data: ArrayData, binarisation: Binarisation) -> Likelihood:
+    """Bernoulli for binary data; else a Gaussian whose spread is learned, one a column for tables."""
+    if is_binary(data, binarisation):
+        return Bernoulli()
+    if data.kind is Kind.BYTES:
+        return Gaussian(SPREAD, learned="one")
+    scale = scale_of(data)
+    return Rescaled(Gaussian(1.0, learned="element" if data.kind is Kind.TABULAR else "one"), scale.mean, scale.std)
+
+
+def encoder_for(
+    data: ArrayData, features: int, network: str, hidden: Sequence[int], widths: Sequence[int]
+) -> nn.Module:
+    """An encoder of examples: convolutional for images, dense for the rest, or what `network` says.
+
+    Raises:
+        DataError: a convolutional network for data that are no images.
+    """
+    if _convolutional(data, network):
+        return ImageEncoder(data.event, features, widths)
+    return DenseEncoder(data.event, features, hidden, mean=(scale := scale_of(data)).mean, scale=_spread(data, scale))
+
+
+def decoder_for(
+    data: ArrayData, size: int, distortion: Distortion, network: str, hidden: Sequence[int], widths: Sequence[int]
+) -> nn.Module:
+    """A decoder to match; its output starts at the mean of the data."""
+    features = distortion.features if isinstance(distortion, Likelihood) else 1
+    mean = scale_of(data).mean
+    if isinstance(distortion, Bernoulli):
+        mean = torch.logit(mean, eps=ODDS_MIN)
+    bias = None if isinstance(distortion, Rescaled) else mean
+    if _convolutional(data, network):
+        return ImageDecoder(data.event, size, features, tuple(reversed(widths)), bias)
+    return DenseDecoder(data.event, size, hidden, features, bias=bias)
+
+
+def _spread(data: ArrayData, scale: Scale) -> Tensor | None:
+    """Bytes and bits have a scale of their own; real numbers are brought to one."""
+    return scale.std if data.kind in (Kind.REAL, Kind.TABULAR) else None
+
+
+def _convolutional(data: ArrayData, network: str) -> bool:
+    images = len(data.event) == 3
+    if network not in ("auto", "dense", "convolutional"):
+        raise DataError(f"There is no network {network!r}. Choose auto, dense or convolutional.")
+    if network == "convolutional" and not images:
+        raise DataError(f"{data.name} holds examples of shape {data.event}, no images. Use network=dense.")
+    return images if network == "auto" else network == "convolutional"
+
+
+def schedule(data: ArrayData, epochs: float, batch: int, learning_rate: float) -> dict[str, Any]:
+    """The numbers of a schedule counted in passes over the data."""
+    return {
+        "steps": steps_for_epochs(len(data), batch, epochs),
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "weight_decay": 0.0,
+        "betas": (0.9, 0.999),
+        "average": 0.999,
+        "clip": None,
+    }

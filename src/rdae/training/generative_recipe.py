@@ -1,0 +1,106 @@
+"""Recipes of noisy-channel autoencoders: examples in memory, an evidence bound or rate + lam * distortion."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.data.arrays import ArrayBatches, ArrayData, Binarisation, as_floats, binarise
+from rdae.likelihoods import Likelihood
+from rdae.measures.likelihood import active_units, log_evidence
+from rdae.objectives import doubly_reparameterised_bound, importance_bound
+from rdae.training.recipe import Point, Recipe, Step
+from rdae.training.weighing import Beta, Weighing
+
+__all__ = ["GenerativeRecipe"]
+
+log = logging.getLogger("rdae")
+VALIDATED = 2000  # examples of the held-out set that a validation looks at
+TEST_SEED = 1  # of the one binarisation that held-out data get
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeRecipe(Recipe):
+    """A noisy-channel autoencoder for arrays.
+
+    Args:
+        data: what it learns from.
+        test: held-out examples, or None.
+        binarisation: of 8-bit data.
+        weigh: the loss of each example from its two terms; looked at when `samples` is 1.
+        samples: importance samples of each example; above 1 the loss is minus the importance-weighted bound.
+        doubly_reparameterised: use that gradient for the encoder when `samples` is above 1.
+        options: what the recipe was called with, for the model file.
+    """
+
+    data: ArrayData
+    test: ArrayData | None = None
+    binarisation: Binarisation = Binarisation.NONE
+    weigh: Weighing = field(default_factory=Beta)
+    samples: int = 1
+    doubly_reparameterised: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def batches(self, data: Path, *, seed: int, rank: int, world: int) -> ArrayBatches:
+        return ArrayBatches(
+            self.data, batch=self.batch, steps=self.steps, seed=seed, binarisation=self.binarisation, rank=rank,
+            world=world,
+        )  # fmt: skip
+
+    def loss(self, model: NoisyChannelAutoencoder, batch: Tensor, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        if step.number == 0 and isinstance(model.distortion, Likelihood):
+            model.distortion.check(batch, self.data.name)
+        if self.samples == 1:
+            terms = model(batch).terms
+            loss = self.weigh(terms, step.number).mean()
+            return loss, {
+                "rate_nats": terms.rate.detach().mean(),
+                "distortion": terms.distortion.detach().mean(),
+                "loss": loss.detach(),
+            }
+        joint = model.log_joint(batch, self.samples, frozen=self.doubly_reparameterised)
+        bound = doubly_reparameterised_bound if self.doubly_reparameterised else _plain
+        loss = -bound(joint).mean()
+        rate = (joint.posterior - joint.prior).detach().mean()
+        return loss, {"rate_nats": rate, "distortion": -joint.likelihood.detach().mean(), "loss": loss.detach()}
+
+    def held_out(self, folder: Path | None) -> Tensor | None:
+        """Held-out examples as floats, binarised once."""
+        if self.test is None:
+            return None
+        how = Binarisation.STATIC if self.binarisation is Binarisation.DYNAMIC else self.binarisation
+        data = binarise(self.test, how, seed=TEST_SEED)
+        return as_floats(data.values, data.kind)
+
+    @torch.no_grad()
+    def validate(self, model: NoisyChannelAutoencoder, held_out: Tensor) -> list[Point]:
+        """Rate, distortion, bounds and active units; a warning where the channel has all but closed."""
+        device = next(model.parameters()).device
+        y = held_out[:VALIDATED].to(device)
+        torch.manual_seed(0)
+        parts = [model(part).terms for part in y.split(500)]
+        rate, distortion = (torch.cat([getattr(p, name) for p in parts]).mean() for name in ("rate", "distortion"))
+        active = active_units(model, y)
+        point = {"rate_nats": float(rate), "distortion": float(distortion), "active_units": float(active)}
+        if isinstance(model.distortion, Likelihood):
+            point["elbo_nats"] = -float(rate + distortion)
+            point["bound64_nats"] = float(log_evidence(model, y, 64).mean())
+        size = int(torch.tensor(model.code().event_shape).prod())
+        if active < max(1, size // 20):
+            log.warning(
+                "only %d of %d latent units carry anything (posterior collapse). Try a longer warm-up of beta, "
+                "a smaller beta, a smaller decoder spread, or a weaker decoder.",
+                active,
+                size,
+            )
+        return [point]
+
+
+def _plain(joint: Any) -> Tensor:
+    return importance_bound(joint.log_weight)
