@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-__all__ = ["jpeg", "jpeg2000", "jpeg2000_of_size", "jpeg_of_size", "pixels_of"]
+__all__ = ["jpeg", "jpeg2000", "jpeg2000_of_size", "jpeg_from_size", "jpeg_of_size", "pixels_of"]
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
@@ -21,6 +21,12 @@ def jpeg(image: Image.Image, quality: int) -> bytes:
 def jpeg_of_size(image: Image.Image, size: int) -> bytes:
     """The best JPEG of at most `size` bytes, or the smallest JPEG there is."""
     return _best(lambda quality: jpeg(image, quality), 1, 95, size)
+
+
+def jpeg_from_size(image: Image.Image, size: int) -> bytes:
+    """The smallest JPEG of at least `size` bytes: JPEG's steps are coarse, and this one is given the larger share."""
+    files = (jpeg(image, quality) for quality in range(1, 96))
+    return next((data for data in files if len(data) >= size), jpeg(image, 95))
 
 
 def jpeg2000(image: Image.Image, bpp: float) -> bytes:

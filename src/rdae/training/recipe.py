@@ -87,5 +87,5 @@ class Recipe(ABC):
 
     def schedule(self) -> dict[str, Any]:
         """The numbers of the recipe, as kept in checkpoints."""
-        plain = (str, int, float, tuple, type(None))
-        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), plain)}
+        plain = (str, int, float, bool, tuple, type(None))
+        return {f.name: value for f in fields(self) if type(value := getattr(self, f.name)) in plain}
