@@ -26,7 +26,7 @@ __all__ = ["NoisyChannelAutoencoder", "Output", "RateDistortionAutoencoder", "re
 class Output(NamedTuple):
     """One pass through the autoencoder."""
 
-    y_hat: Tensor
+    y_hat: Tensor  # what the decoder computed: a reconstruction, or what its likelihood needs
     terms: Terms
     latent: Any
 
@@ -114,7 +114,7 @@ class NoisyChannelAutoencoder(nn.Module):
         return self.prior(self.posterior)
 
     def forward(self, y: Tensor, lam: Tensor | float = 1.0) -> Output:
-        """Reconstruction and both terms at one latent drawn from the channel.
+        """The decoder's output (see `shown`) and both terms, at one latent drawn from the channel.
 
         Args:
             y: data, `(batch, *event)`.
@@ -123,7 +123,7 @@ class NoisyChannelAutoencoder(nn.Module):
         q = self.posterior(y)
         z = q.rsample()
         out = self.decoder(z)
-        return Output(self.shown(out), Terms(divergence(q, self.code(), z), self.distortion(y, out)), z)
+        return Output(out, Terms(divergence(q, self.code(), z), self.distortion(y, out)), z)
 
     def shown(self, out: Tensor) -> Tensor:
         """What the decoder's output looks like as data: the mean of the likelihood, or the output itself."""

@@ -46,9 +46,7 @@ def interpolate(
 
 
 @torch.no_grad()
-def traverse(
-    model: NoisyChannelAutoencoder, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0
-) -> Tensor:
+def traverse(model: NoisyChannelAutoencoder, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0) -> Tensor:
     """What each unit does, `(units, steps, *event)`: one latent, one unit of it moved from -reach to reach.
 
     Args:

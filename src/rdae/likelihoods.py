@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rdae.errors import DataError, ModelError, ShapeError
+from rdae.networks.bounded import bounded
 
-__all__ = ["Bernoulli", "Categorical", "DiscretisedLogisticMixture", "Gaussian", "Laplace", "Likelihood"]
+__all__ = ["Bernoulli", "Categorical", "DiscretisedLogisticMixture", "Gaussian", "Laplace", "Likelihood", "Rescaled"]
 
 LEVELS = 256
 TOP = LEVELS - 1
@@ -60,7 +60,7 @@ class Likelihood(nn.Module):
         if not (math.isfinite(smallest) and math.isfinite(largest)):
             bad = int((~torch.isfinite(y)).sum())
             raise DataError(
-                f"{name} has {bad} of {y.numel()} values that are NaN or infinite. Drop those examples, or fill them in."
+                f"{name} has {bad} of {y.numel()} values NaN or infinite. Drop those examples, or fill them in."
             )
         if not (self.low <= smallest and largest <= self.high):
             raise DataError(
@@ -88,7 +88,7 @@ class Likelihood(nn.Module):
             ShapeError: the two do not fit together.
         """
         if y.ndim < 2:
-            raise ShapeError(f"y is {tuple(y.shape)}, not (batch, channels, ...). Reshape single numbers to (batch, 1).")
+            raise ShapeError(f"y is {tuple(y.shape)}, not (batch, channels, ...). Reshape n numbers to (n, 1).")
         wanted = (y.shape[0], self.features * y.shape[1], *y.shape[2:])
         if tuple(out.shape) != wanted:
             raise ShapeError(
@@ -101,8 +101,8 @@ class Likelihood(nn.Module):
         """`out` as `(batch, features, channels, *space)`, in float32 at least."""
         if out.ndim < 2 or not out.shape[1] or out.shape[1] % self.features:
             raise ShapeError(
-                f"The decoder computed {tuple(out.shape)}, but {type(self).__name__} needs a multiple of {self.features} "
-                "in dimension 1. Build the decoder with likelihood.features outputs for each channel of y."
+                f"The decoder computed {tuple(out.shape)}, but {type(self).__name__} splits dimension 1 into "
+                f"{self.features} features. Build the decoder with likelihood.features outputs for each channel of y."
             )
         parts = out.unflatten(1, (self.features, out.shape[1] // self.features))
         return parts.to(torch.promote_types(out.dtype, torch.float32))
@@ -120,27 +120,8 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
 
-class _Bounded(torch.autograd.Function):
-    """Clamps. Outside the bounds a gradient passes only if descent leads back: none that strayed is lost for good."""
-
-    @staticmethod
-    def forward(x: Tensor, low: float, high: float) -> Tensor:
-        return x.clamp(low, high)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
-        x, ctx.low, ctx.high = inputs
-        ctx.save_for_backward(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        outward = (x < ctx.low) & (grad > 0) | (x > ctx.high) & (grad < 0)
-        return grad.masked_fill(outward, 0), None, None
-
-
 def _bounded(log_spread: Tensor, start: float) -> Tensor:
-    return _Bounded.apply(log_spread, start + LOG_SPREAD_MIN, start + LOG_SPREAD_MAX)
+    return bounded(log_spread, start + LOG_SPREAD_MIN, start + LOG_SPREAD_MAX)
 
 
 class _LocationScale(Likelihood):
@@ -217,8 +198,8 @@ class Laplace(_LocationScale):
 class Bernoulli(Likelihood):
     """`p^y (1 - p)^(1 - y)`; the feature is ln(p / (1 - p)).
 
-    A probability only for binary y. Grey values in [0, 1] are accepted, but then this is a cross-entropy, no likelihood:
-    binarise them to compare ln p(y).
+    A probability only for binary y. Grey values in [0, 1] are accepted, but then this is a cross-entropy and no
+    likelihood: binarise them to compare ln p(y).
     """
 
     low, high = 0.0, 1.0
@@ -245,7 +226,7 @@ class Categorical(Likelihood):
     discrete = True
 
     def elements(self, y: Tensor, out: Tensor) -> Tensor:
-        return self._parts(out).log_softmax(1).gather(1, _nearest_level(y).long()[:, None]).squeeze(1)
+        return self._parts(out).log_softmax(1).gather(1, _level(TOP * y).long()[:, None]).squeeze(1)
 
     def mean(self, out: Tensor) -> Tensor:
         probability = self._parts(out).softmax(1)
@@ -289,7 +270,7 @@ class DiscretisedLogisticMixture(Likelihood):
 
     def elements(self, y: Tensor, out: Tensor) -> Tensor:
         weight, mean, log_scale = self._mixture(out)
-        level = _nearest_level(y).to(mean.dtype)[:, None]
+        level = _level(TOP * y).to(mean.dtype)[:, None]
         inverse = torch.exp(-log_scale)  # also the width of a bin, in scales
         above, below = (level - mean + 0.5) * inverse, (level - mean - 0.5) * inverse
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): no difference of near-equal numbers
@@ -301,7 +282,7 @@ class DiscretisedLogisticMixture(Likelihood):
     def mean(self, out: Tensor) -> Tensor:
         """Mean of the mixture whose values beyond 0 and 1 count as 0 and 1, before it is cut into levels.
 
-        Within 0.06 of a level of `E[y | z]`, without a sum over 256 of them.
+        Within a fifteenth of a level of `E[y | z]`, without a sum over 256 of them.
         """
         weight, mean, log_scale = self._mixture(out)
         scale = torch.exp(log_scale)
@@ -313,8 +294,44 @@ class DiscretisedLogisticMixture(Likelihood):
         weight, mean, log_scale = self._mixture(out.detach())
         component = torch.distributions.Categorical(logits=weight.movedim(1, -1), validate_args=False).sample()
         mean, scale = (part.gather(1, component[:, None]).squeeze(1) for part in (mean, log_scale.exp()))
-        return _nearest_level((mean + scale * torch.logit(torch.rand_like(mean))) / TOP) / TOP
+        return _level(mean + scale * torch.logit(torch.rand_like(mean))) / TOP
 
 
-def _nearest_level(y: Tensor) -> Tensor:
-    return torch.floor(y * TOP + 0.5).clamp(0, TOP)
+class Rescaled(Likelihood):
+    """Another likelihood, of `(y - mean) / std`: columns of a table in units of their own, one decoder for all.
+
+    Args:
+        inner: a density of real values.
+        mean, std: of the data, `event`, or one number for all. The density is that of y itself: it has `- ln std`.
+    """
+
+    mean_y: Tensor
+    std_y: Tensor
+
+    def __init__(self, inner: Likelihood, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        if math.isfinite(inner.low) or math.isfinite(inner.high):
+            raise ModelError(f"{type(inner).__name__} is a likelihood of a fixed range. Use it without rescaling.")
+        if mean.shape != std.shape or not bool((std > 0).all()):
+            raise ModelError("mean and std differ in shape, or a std is not positive. Pass 1 where data do not vary.")
+        self.inner, self.features = inner, inner.features
+        self.register_buffer("mean_y", mean.detach().clone())
+        self.register_buffer("std_y", std.detach().clone())
+
+    def elements(self, y: Tensor, out: Tensor) -> Tensor:
+        if self.mean_y.ndim and self.mean_y.shape != y.shape[1:]:  # else (n, 1) would broadcast without a word
+            raise ShapeError(
+                f"y is {tuple(y.shape)}, but mean and std {tuple(self.mean_y.shape)}. Take them over dimension 0 of y."
+            )
+        return self.inner.elements((y - self.mean_y) / self.std_y, out) - self.std_y.log()
+
+    def mean(self, out: Tensor) -> Tensor:
+        return self.mean_y + self.std_y * self.inner.mean(out)
+
+    def sample(self, out: Tensor) -> Tensor:
+        return self.mean_y + self.std_y * self.inner.sample(out)
+
+
+def _level(x: Tensor) -> Tensor:
+    """The level nearest to x, given in levels."""
+    return torch.floor(x + 0.5).clamp(0, TOP)

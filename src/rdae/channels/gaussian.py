@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from rdae.errors import ShapeError
+from rdae.networks.bounded import bounded
 
 __all__ = [
     "FullGaussianChannel", "GaussianChannel", "LowRankGaussianChannel", "NoisyChannel", "SharedNoiseChannel",
@@ -24,7 +25,7 @@ LOG_STD_MIN, LOG_STD_MAX = -7.0, 5.0  # beyond these a channel is closed or open
 
 
 def _std(log_std: Tensor) -> Tensor:
-    return torch.exp(log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+    return torch.exp(bounded(log_std, LOG_STD_MIN, LOG_STD_MAX))
 
 
 class NoisyChannel(nn.Module):

@@ -71,7 +71,8 @@ def decoder_for(
     mean = scale_of(data).mean
     if isinstance(distortion, Bernoulli):
         mean = torch.logit(mean, eps=ODDS_MIN)
-    bias = None if isinstance(distortion, Rescaled) else mean
+    own_start = isinstance(distortion, Likelihood) and (distortion.discrete or isinstance(distortion, Rescaled))
+    bias = None if own_start else mean
     if _convolutional(data, network):
         return ImageDecoder(data.event, size, features, tuple(reversed(widths)), bias)
     return DenseDecoder(data.event, size, hidden, features, bias=bias)
