@@ -1,4 +1,4 @@
-"""Figures and tables of docs/codec.md and docs/relaxation.md, from code and from the numbers in docs/results.
+"""Figures and tables of the documentation, from code, from docs/results and from the log of the shipped codec.
 
 python scripts/figures.py
 """
@@ -13,6 +13,7 @@ from typing import Any
 from rdae.recipes import factorised
 from rdae.reports.architecture import depth_to_space_figure, hourglass_figure
 from rdae.reports.relaxation import distortion_figure, from_json, rate_figure, summary
+from rdae.reports.training import training_figure
 
 DOCS = Path(__file__).parent.parent / "docs"
 DPI = 100
@@ -89,6 +90,7 @@ def main() -> None:
         "hourglass": hourglass_figure(factorised().model()),
         "relaxation-rate": rate_figure(points),
         "relaxation-distortion": distortion_figure(points),
+        "training": training_figure((DOCS.parent / "models" / "photo" / "log.jsonl").read_text().splitlines()),
     }
     for name, figure in figures.items():
         figure.savefig(DOCS / "images" / f"{name}.png", dpi=DPI)

@@ -418,3 +418,16 @@ except MissingExtraError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "pip install 'rdae[train,reports]'" in done.stdout, done.stderr
+
+
+def test_the_figure_of_a_run_shows_what_its_log_says():
+    from rdae.reports.training import training_figure
+
+    log = [json.dumps({"step": k, "loss": 2.0 - 0.01 * k, "bpp": 1.0, "psnr_db": 30.0}) for k in (20, 40, 40, 60)]
+    panels = training_figure([*log, json.dumps({"step": 60, "quality": 15.0, "bpp": 0.2})]).axes
+    raw = panels[0].lines[0]
+    assert raw.get_xdata().tolist() == [20, 40, 60]
+    np.testing.assert_allclose(raw.get_ydata(), [1.8, 1.6, 1.4])
+    assert [axes.get_ylabel() for axes in panels] == ["loss", "bits per pixel", "PSNR, dB"]
+    with pytest.raises(DataError, match="fewer than two"):
+        training_figure(log[:1])
