@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image
 from torch import nn
+from torch.distributions import Independent, Normal
 
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.channels import GaussianChannel
@@ -22,6 +23,7 @@ from rdae.data.arrays import ArrayData, Kind, as_floats
 from rdae.data.sources import open_data
 from rdae.errors import DataError, ModelError, ShapeError, TrainingError
 from rdae.generating import between, interpolate, traverse
+from rdae.ladder import LadderAutoencoder, merged
 from rdae.likelihoods import Gaussian
 from rdae.measures.likelihood import active_units, importance_log_likelihood, log_evidence
 from rdae.measures.measure import Kind as Statement
@@ -63,7 +65,7 @@ def settings(out, **changes) -> Settings:
     "data", [pictures(), pictures(channels=3, height=9, width=12), table()], ids=["grey", "rgb", "table"]
 )
 def test_every_recipe_trains_is_saved_and_opened(name, data, tmp_path):
-    options = dict(SMALL)
+    options = {"latents": [3, 2], "hidden": [8, 6], "widths": [4, 4], "batch": 8} if "ladder" in name else dict(SMALL)
     if data.kind is Kind.TABULAR:
         options["network"] = "dense"
         options |= {"binarisation": "none"} if name == "iwae" else {}
@@ -230,6 +232,66 @@ def test_a_measure_says_value_error_unit_and_kind():
     assert measure.value == 3.0
     assert measure.standard_error == pytest.approx(math.sqrt(14 / 3) / 2)
     assert str(measure) == "3.0000 +- 1.0801 nats per example (lower bound)"
+
+
+# --- ladders -------------------------------------------------------------------------------------------------------
+
+
+def test_merging_is_the_product_of_two_gaussians():
+    torch.manual_seed(0)
+    a, b = (
+        Independent(Normal(torch.randn(1, 1), torch.rand(1, 1) + 0.3), 1) for _ in range(2)
+    )  # fmt: skip
+    z = torch.linspace(-6, 6, 2001)[:, None]
+    product = (a.log_prob(z[:, None]) + b.log_prob(z[:, None])).flatten().exp()
+    joined = merged(a, b).log_prob(z[:, None]).flatten().exp()
+    torch.testing.assert_close(joined, product / (product.sum() * 12 / 2000), rtol=1e-4, atol=1e-5)
+
+
+def linear_ladder() -> tuple[LadderAutoencoder, torch.Tensor, torch.Tensor]:
+    """z2 ~ N(0, I), z1 = A z2 + noise, y = B z1 + noise; the model, and the covariances of z1 and y."""
+    torch.manual_seed(2)
+    conditional, decoder = nn.Linear(2, 6), nn.Linear(3, 4, bias=False)
+    with torch.no_grad():
+        conditional.weight[3:] = 0.0  # ln std of z1 does not depend on z2
+        conditional.bias[:3], conditional.bias[3:] = 0.0, math.log(0.7)
+    heads = [nn.Linear(5, 6), nn.Linear(5, 4)]
+    for head in heads:
+        head.weight.data.mul_(0.3)
+    encoders = [nn.Sequential(nn.Linear(4, 5), nn.Tanh()), nn.Sequential(nn.Linear(5, 5), nn.Tanh())]
+    model = LadderAutoencoder(encoders, heads, [3, 2], StandardNormalPrior(2), [conditional], decoder, Gaussian(0.9))
+    a, b = conditional.weight.detach()[:3], decoder.weight.detach()
+    first = a @ a.T + 0.49 * torch.eye(3)
+    return model.eval(), first, b @ first @ b.T + 0.81 * torch.eye(4)
+
+
+def test_the_evidence_of_a_linear_ladder():
+    model, _, spread = linear_ladder()
+    y = torch.randn(5, 4)
+    truth = torch.distributions.MultivariateNormal(torch.zeros(4), spread).log_prob(y)
+    torch.testing.assert_close(log_evidence(model, y, 60_000), truth, rtol=0, atol=0.05)
+    terms = [model(y.repeat(500, 1)).terms for _ in range(4)]
+    elbo = -torch.cat([t.rate + t.distortion for t in terms]).view(-1, 5).mean(0)
+    assert bool((elbo < truth).all())
+    sampled = model.log_joint(y, 4000).log_weight.detach()
+    torch.testing.assert_close(elbo.detach(), sampled.mean(0), rtol=0, atol=0.15)  # closed KL against its samples
+
+
+def test_samples_of_a_linear_ladder_have_its_covariance():
+    model, first, _ = linear_ladder()
+    torch.manual_seed(0)
+    b = model.decoder.weight.detach()
+    shown = model.sample(40_000)  # means of p(y | z1)
+    torch.testing.assert_close(torch.cov(shown.T), b @ first @ b.T, rtol=0.05, atol=0.02)
+    assert model.latent_means(torch.randn(3, 4)).shape == (3, 5)
+
+
+def test_a_ladder_names_what_does_not_fit():
+    with pytest.raises(ShapeError, match="one conditional fewer"):
+        LadderAutoencoder([nn.Identity()], [nn.Identity()], [2], StandardNormalPrior(2), [], nn.Identity(), Gaussian())
+    model, _, _ = linear_ladder()
+    with pytest.raises(ModelError, match="plain gradient"):
+        model.log_joint(torch.zeros(1, 4), 2, frozen=True)
 
 
 # --- walks and pictures --------------------------------------------------------------------------------------------

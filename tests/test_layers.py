@@ -22,7 +22,7 @@ ROWS = (
     ("networks",),
     ("channels", "distortions", "objectives", "likelihoods", "multipliers"),
     ("priors",),
-    ("autoencoder", "generating"),
+    ("autoencoder", "ladder", "generating"),
     ("adversarial",),
     ("exact",),
     ("measures",),

@@ -5,6 +5,7 @@ Both are called alike, `(y, lam) -> Output`, and their terms mean the same: a ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from rdae.networks.affine import LatentAffine
 from rdae.objectives import LogJoint, Terms, divergence
 from rdae.priors.latent import FullNormalPrior, LatentPrior, NormalPrior, StandardNormalPrior
 
-__all__ = ["NoisyChannelAutoencoder", "Output", "RateDistortionAutoencoder", "relaxation_gap", "standardise"]
+__all__ = ["NoisyChannelAutoencoder", "Output", "RateDistortionAutoencoder", "relaxation_gap", "shown", "standardise"]
 
 
 class Output(NamedTuple):
@@ -79,6 +80,11 @@ def relaxation_gap(model: RateDistortionAutoencoder, y: Tensor, lam: Tensor) -> 
     return relaxed, rounded
 
 
+def shown(distortion: Callable[[Tensor, Tensor], Tensor], out: Tensor) -> Tensor:
+    """What a decoder's output looks like as data: the mean of the likelihood, or the output itself."""
+    return distortion.mean(out) if isinstance(distortion, Likelihood) else out
+
+
 class NoisyChannelAutoencoder(nn.Module):
     """`y -> encoder -> q(z | y) -> z -> decoder -> y_hat`, the rate being KL(q(z | y) || p(z)).
 
@@ -126,8 +132,17 @@ class NoisyChannelAutoencoder(nn.Module):
         return Output(out, Terms(divergence(q, self.code(), z), self.distortion(y, out)), z)
 
     def shown(self, out: Tensor) -> Tensor:
-        """What the decoder's output looks like as data: the mean of the likelihood, or the output itself."""
-        return self.distortion.mean(out) if isinstance(self.distortion, Likelihood) else out
+        """What the decoder's output looks like as data."""
+        return shown(self.distortion, out)
+
+    @property
+    def units(self) -> int:
+        """Number of latent variables of an example."""
+        return math.prod(self.code().event_shape)
+
+    def latent_means(self, y: Tensor) -> Tensor:
+        """Posterior means of all latent variables, `(batch, units)`."""
+        return self.posterior(y).mean.flatten(1)
 
     def log_joint(self, y: Tensor, samples: int = 1, *, frozen: bool = False, pathwise: bool = True) -> LogJoint:
         """Log-densities at `samples` latents of each example, in nats.

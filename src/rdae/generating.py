@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rdae.autoencoder import NoisyChannelAutoencoder
-from rdae.errors import ShapeError
+from rdae.errors import ModelError, ShapeError
 
 __all__ = ["between", "interpolate", "traverse"]
 
@@ -35,11 +35,20 @@ def between(start: Tensor, end: Tensor, steps: int, *, spherical: bool = False) 
     return arc * (first + share * (last - first))
 
 
+def _one_layer(model: object) -> None:
+    if not isinstance(model, NoisyChannelAutoencoder):
+        raise ModelError(
+            f"A {type(model).__name__} has latents in several layers, and no single space to walk through. "
+            "Sample from it, or use a model of one layer."
+        )
+
+
 @torch.no_grad()
 def interpolate(
     model: NoisyChannelAutoencoder, y: Tensor, y_other: Tensor, steps: int = 8, *, spherical: bool = False
 ) -> Tensor:
     """What lies between two examples, `(batch, steps, *event)`: their mean latents joined and decoded."""
+    _one_layer(model)
     starts, ends = model.posterior(y).mean, model.posterior(y_other).mean
     paths = [between(a, b, steps, spherical=spherical) for a, b in zip(starts, ends, strict=True)]
     return torch.stack([model.shown(model.decoder(path)) for path in paths])
@@ -56,6 +65,7 @@ def traverse(model: NoisyChannelAutoencoder, z: Tensor, units: list[int], steps:
         steps: positions of a unit.
         reach: in standard deviations of the prior N(0, 1).
     """
+    _one_layer(model)
     if z.ndim != 1 or any(not 0 <= unit < len(z) for unit in units):
         raise ShapeError(f"Latents have shape {tuple(z.shape)}, but units {units} were asked for.")
     rows = []

@@ -126,7 +126,7 @@ def traverse(
     from rdae.generating import traverse as moved
 
     saved = _opened(model, seed)
-    size = saved.model.code().event_shape[0]
+    size = saved.model.units
     z = torch.zeros(size)
     if data is not None:
         with torch.no_grad():

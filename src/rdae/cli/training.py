@@ -29,6 +29,7 @@ class RecipeName(enum.StrEnum):
     beta_vae = "beta_vae"
     iwae = "iwae"
     vamp_vae = "vamp_vae"
+    ladder_vae = "ladder_vae"
 
 
 def train(

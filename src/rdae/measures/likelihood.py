@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.ladder import LadderAutoencoder
 from rdae.measures.measure import Kind, Measure, mean_of
 
 __all__ = ["active_units", "importance_log_likelihood", "log_evidence"]
@@ -16,7 +17,7 @@ AT_ONCE = 1 << 14  # latents decoded together
 
 
 @torch.no_grad()
-def log_evidence(model: NoisyChannelAutoencoder, y: Tensor, samples: int) -> Tensor:
+def log_evidence(model: NoisyChannelAutoencoder | LadderAutoencoder, y: Tensor, samples: int) -> Tensor:
     """The importance-weighted estimate of ln p(y) of each example, in nats, `(batch,)`.
 
     `ln (1/K) sum_k p(y, z_k) / q(z_k | y)`: in expectation a lower bound that rises to ln p(y) with K (P30).
@@ -37,16 +38,18 @@ def log_evidence(model: NoisyChannelAutoencoder, y: Tensor, samples: int) -> Ten
     return torch.cat(rows)
 
 
-def importance_log_likelihood(model: NoisyChannelAutoencoder, y: Tensor, samples: int = 5000) -> Measure:
+def importance_log_likelihood(
+    model: NoisyChannelAutoencoder | LadderAutoencoder, y: Tensor, samples: int = 5000
+) -> Measure:
     """Mean of `log_evidence` over examples; a lower bound on the mean ln p(y), in nats per example."""
     return mean_of(log_evidence(model, y, samples), "nats per example", Kind.LOWER)
 
 
 @torch.no_grad()
-def active_units(model: NoisyChannelAutoencoder, y: Tensor, threshold: float = 0.01) -> int:
+def active_units(model: NoisyChannelAutoencoder | LadderAutoencoder, y: Tensor, threshold: float = 0.01) -> int:
     """Latent variables whose posterior mean varies over the data by more than `threshold` (variance).
 
     A unit that does not vary carries nothing (Burda, Grosse & Salakhutdinov 2016).
     """
-    means = torch.cat([model.posterior(part).mean.flatten(1) for part in y.split(1000)])
+    means = torch.cat([model.latent_means(part) for part in y.split(1000)])
     return int((means.var(0) > threshold).sum())

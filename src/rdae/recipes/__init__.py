@@ -14,6 +14,7 @@ from rdae.recipes.gaussian_rda import gaussian_rda
 from rdae.recipes.gaussian_vae import beta_vae, gaussian_vae
 from rdae.recipes.hyperprior import hyperprior
 from rdae.recipes.iwae import iwae
+from rdae.recipes.ladder_vae import ladder_vae
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
 from rdae.recipes.vamp_vae import vamp_vae
@@ -22,7 +23,7 @@ from rdae.training.generative_recipe import GenerativeRecipe
 
 __all__ = [
     "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_vae", "factorised", "gaussian_rda", "gaussian_vae",
-    "generative_recipe", "hyperprior", "iwae", "magnitude", "photo", "vamp_vae",
+    "generative_recipe", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "vamp_vae",
 ]  # fmt: skip
 
 CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
@@ -37,6 +38,7 @@ GENERATIVE_RECIPES: dict[str, Callable[..., GenerativeRecipe]] = {
     "beta_vae": beta_vae,
     "iwae": iwae,
     "vamp_vae": vamp_vae,
+    "ladder_vae": ladder_vae,
 }
 
 

@@ -41,5 +41,6 @@ def training_figure(log: Iterable[str]) -> Figure:
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         low, high = np.quantile(values, (0.005, 0.985))  # the first steps would flatten the rest
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+        room = 0.1 * (high - low) or 1.0
+        axes.set_ylim(low - room, high + room)
     return figure

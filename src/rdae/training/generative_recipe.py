@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.data.arrays import ArrayBatches, ArrayData, Binarisation, as_floats, binarise
+from rdae.ladder import LadderAutoencoder
 from rdae.likelihoods import Likelihood
 from rdae.measures.likelihood import active_units, log_evidence
 from rdae.objectives import doubly_reparameterised_bound, importance_bound
@@ -53,7 +54,9 @@ class GenerativeRecipe(Recipe):
             world=world,
         )  # fmt: skip
 
-    def loss(self, model: NoisyChannelAutoencoder, batch: Tensor, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, model: NoisyChannelAutoencoder | LadderAutoencoder, batch: Tensor, step: Step
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if step.number == 0 and isinstance(model.distortion, Likelihood):
             model.distortion.check(batch, self.data.name)
         if self.samples == 1:
@@ -79,7 +82,7 @@ class GenerativeRecipe(Recipe):
         return as_floats(data.values, data.kind)
 
     @torch.no_grad()
-    def validate(self, model: NoisyChannelAutoencoder, held_out: Tensor) -> list[Point]:
+    def validate(self, model: NoisyChannelAutoencoder | LadderAutoencoder, held_out: Tensor) -> list[Point]:
         """Rate, distortion, bounds and active units; a warning where the channel has all but closed."""
         device = next(model.parameters()).device
         y = held_out[:VALIDATED].to(device)
@@ -91,7 +94,7 @@ class GenerativeRecipe(Recipe):
         if isinstance(model.distortion, Likelihood):
             point["elbo_nats"] = -float(rate + distortion)
             point["bound64_nats"] = float(log_evidence(model, y, 64).mean())
-        size = int(torch.tensor(model.code().event_shape).prod())
+        size = model.units
         if active < max(1, size // 20):
             log.warning(
                 "only %d of %d latent units carry anything (posterior collapse). Try a longer warm-up of beta, "
