@@ -18,7 +18,7 @@ KEEP = 2
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
-    """Writes `step-N.pt` whole or not at all, and drops all but the two newest."""
+    """Writes `step-N.pt` whole or not at all, and keeps only one other, the newest."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{state['step']:08d}.pt"
     partial = path.with_suffix(".partial")
@@ -27,7 +27,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-    for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
+    for old in sorted(other for other in folder.glob("step-*.pt") if other != path)[: 1 - KEEP]:
         old.unlink(missing_ok=True)
     return path
 
@@ -48,10 +48,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint of a run, or None where there is none yet."""
-    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+    """The newest readable checkpoint of a run, or None where there is none yet.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none can be read; to begin anew would throw the run away.
+    """
+    paths = sorted(folder.glob("step-*.pt"), reverse=True)
+    for path in paths:
         try:
             return load_checkpoint(path)
         except CheckpointError as error:
             log.warning("%s", error)
+    if paths:
+        raise CheckpointError(f"None of the {len(paths)} checkpoints in {folder} can be read. Choose another --out.")
     return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from rdae.training.recipe import Recipe, Step
 __all__ = ["Settings", "train"]
 
 log = logging.getLogger("rdae")
+MAY_CHANGE = {"steps", "learning_rate", "warmup", "flat", "clip"}  # of a schedule, when a run goes on
 LOOK = 20  # steps between looks at the loss on devices that would have to be waited for
 
 
@@ -77,15 +81,26 @@ class _Run:
         self.bare: nn.Module = recipe.model()
         if start is not None:
             self.bare.load_state_dict(start)
-        self.average = WeightAverage(self.bare, recipe.average)
         loss = _Loss(self.bare, recipe)
         self.loss, self.optimizer = self.fabric.setup(loss, recipe.optimizer(loss))
+        self.average = WeightAverage(self.bare, recipe.average)  # now that the weights are where they will stay
         self.newest: Path | None = None
         self.first = self._resume()
+        world = self.fabric.world_size
+        if recipe.batch % world:
+            raise DataError(
+                f"A batch of {recipe.batch} does not split over {world} processes. Choose a multiple of {world}."
+            )
+        if self.first > recipe.steps:
+            raise CheckpointError(
+                f"{settings.out} is at step {self.first}, past the {recipe.steps} asked for. Ask for more, or choose "
+                "another --out."
+            )
 
     def _resume(self) -> int:
         folder = self.settings.out / "checkpoints"
-        state = load_newest(folder)
+        # the first process reads for all: on several machines the others may not see the folder
+        state = self.fabric.broadcast(load_newest(folder) if self.fabric.is_global_zero else None)
         if state is None:
             return 0
         name, seed = state["recipe"]["name"], state["seed"]
@@ -94,6 +109,7 @@ class _Run:
                 f"{self.settings.out} holds a run of recipe {name!r} with seed {seed}, not {self.recipe.name!r} with "
                 f"seed {self.settings.seed}. Choose another --out, or the same recipe and seed."
             )
+        _same_run(state["recipe"], self.recipe.schedule(), self.settings.out)
         try:
             self.bare.load_state_dict(state["model"])
         except RuntimeError as error:
@@ -114,19 +130,27 @@ class _Run:
         fabric = self.fabric
         torch.manual_seed(self.settings.seed * 7_919 + number * fabric.world_size + fabric.global_rank)
         loss, report = self.loss(fabric.to_device(batch), Step(number, self.settings.seed, share))
-        if (fabric.device.type == "cpu" or number % LOOK == 0) and not bool(torch.isfinite(report["loss"])):
-            kept = f"The last good checkpoint is {self.newest}" if self.newest else "No checkpoint was written yet"
-            raise TrainingError(
-                f"The loss became {float(report['loss'])} at step {number}. {kept}. Lower the learning rate, "
-                "or look for extreme values in the data."
-            )
+        look = fabric.device.type == "cpu" or number % LOOK == 0
+        if look:
+            self._refuse_no_number(report["loss"], "loss", number)
         self.optimizer.zero_grad()
         fabric.backward(loss)
         if self.recipe.clip is not None:
-            fabric.clip_gradients(self.loss, self.optimizer, max_norm=self.recipe.clip)
+            clip: Any = self.recipe.clip
+            norm = fabric.clip_gradients(self.loss, self.optimizer, max_norm=clip, error_if_nonfinite=False)
+            if look and norm is not None:
+                self._refuse_no_number(norm, "gradient", number)
         self.optimizer.step()
         self.average.update(self.bare)
         return report
+
+    def _refuse_no_number(self, value: Tensor, what: str, step: int) -> None:
+        if not bool(torch.isfinite(value)):
+            kept = f"The last good checkpoint is {self.newest}" if self.newest else "No checkpoint was written yet"
+            raise TrainingError(
+                f"The {what} became {float(value)} at step {step}. {kept}. Lower the learning rate, "
+                "or look for extreme values in the data."
+            )
 
     def keep(self, step: int) -> None:
         """Writes a checkpoint."""
@@ -148,6 +172,36 @@ class _Run:
         return model.to(self.fabric.device).eval()
 
 
+def _same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    """A run goes on with what it began with; only its length and its learning rate may change."""
+    changed = [name for name in before.keys() & now.keys() - MAY_CHANGE if before[name] != now[name]]
+    if changed:
+        words = ", ".join(f"{name} {before[name]} and not {now[name]}" for name in sorted(changed))
+        raise CheckpointError(f"{out} holds a run with {words}. Choose another --out, or the numbers it began with.")
+
+
+class _Stop:
+    """Turns Ctrl-C and SIGTERM into a wish that the loop grants between two steps; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
 def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = None) -> Path | None:
     """Trains until `recipe.steps`, going on from the newest checkpoint in `settings.out` if there is one.
 
@@ -163,40 +217,37 @@ def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = 
         CheckpointError: the folder holds another run, or one that is already past `recipe.steps`.
         TrainingError: the loss is no longer finite.
     """
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # weights of dead units decay into denormals, which are a hundred times slower
     run = _Run(recipe, settings, start)
     fabric = run.fabric
-    if recipe.batch % fabric.world_size:
-        raise DataError(
-            f"A batch of {recipe.batch} does not split over {fabric.world_size} processes. "
-            f"Choose a multiple of {fabric.world_size}."
-        )
-    if run.first > recipe.steps:
-        raise CheckpointError(
-            f"{settings.out} is at step {run.first}, past the {recipe.steps} asked for. Ask for more, or choose "
-            "another --out."
-        )
     batches = recipe.batches(settings.data, seed=settings.seed, rank=fabric.global_rank, world=fabric.world_size)
     loader = DataLoader(
         batches, batch_size=None, sampler=range(run.first, recipe.steps), num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
     )  # fmt: skip
-    share = recipe.share(fabric.global_rank, fabric.world_size)
-    held_out = recipe.held_out(settings.valid)
+    held_out = recipe.held_out(settings.valid) if fabric.is_global_zero else None
     monitor = Monitor(settings.out, recipe.steps, run.first, active=fabric.is_global_zero)
-    saved = time.monotonic()
-    run.loss.train()
-    try:
-        for step, batch in enumerate(loader, start=run.first):
-            monitor.step(step + 1, run.step(step, batch, share))
-            done = step + 1
-            last = done == recipe.steps
-            if fabric.is_global_zero and held_out is not None and (last or done % settings.validate_steps == 0):
-                monitor.validation(done, recipe.validate(run.averaged(), held_out))
-            if last or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
-                run.keep(done)
-                saved = time.monotonic()
-    finally:
-        monitor.close()
+    with _Stop() as stop, contextlib.closing(monitor):
+        _steps(run, loader, held_out, monitor, stop)
     fabric.barrier()
     return run.newest if fabric.is_global_zero else None
+
+
+def _steps(run: _Run, loader: DataLoader, held_out: Any, monitor: Monitor, stop: _Stop) -> None:
+    recipe, settings = run.recipe, run.settings
+    share = recipe.share(run.fabric.global_rank, run.fabric.world_size)
+    saved = time.monotonic()
+    run.loss.train()
+    for step, batch in enumerate(loader, start=run.first):
+        if stop.asked:
+            run.keep(step)
+            log.warning("stopped at step %d; the same command goes on from there", step)
+            raise KeyboardInterrupt
+        monitor.step(step + 1, run.step(step, batch, share))
+        done = step + 1
+        last = done == recipe.steps
+        if held_out is not None and (last or done % settings.validate_steps == 0):
+            monitor.validation(done, recipe.validate(run.averaged(), held_out))
+        if last or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+            run.keep(done)
+            saved = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,14 @@ def _text(numbers: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
+def _cut(log: Path, first: int) -> None:
+    """Drops what a killed run wrote beyond the step that it goes on from."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
+        log.write_text("".join(kept), encoding="utf-8")
+
+
 class Monitor:
     """Shows and keeps what each step and each validation reports.
 
@@ -44,6 +53,7 @@ class Monitor:
         if not active:
             return
         out.mkdir(parents=True, exist_ok=True)
+        _cut(out / "log.jsonl", first)
         self._log = open(out / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (close() closes it)
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first)
         self._bar = Progress(
@@ -58,8 +68,12 @@ class Monitor:
         if not self.active:
             return
         self._waiting.append(report)
-        if step % EVERY:
-            return
+        self._last = step
+        if step % EVERY == 0:
+            self._show(step)
+
+    def _show(self, step: int) -> None:
+        report = self._waiting[-1]
         means = {name: sum(float(r[name]) for r in self._waiting) / len(self._waiting) for name in report}
         self._waiting = []
         self._bar.update(self._task, completed=step, report=_text(means))
@@ -76,12 +90,15 @@ class Monitor:
         for name, value in numbers.items():
             self._board.add_scalar(f"{prefix}/{name}", value, step)
         valid = {} if prefix == "train" else {"valid": True}
-        self._log.write(json.dumps({"step": step, **valid, **{k: round(v, 6) for k, v in numbers.items()}}) + "\n")
+        plain = {name: round(value, 6) if math.isfinite(value) else None for name, value in numbers.items()}
+        self._log.write(json.dumps({"step": step, **valid, **plain}) + "\n")
         self._log.flush()
 
     def close(self) -> None:
-        """Ends the bar and the files."""
+        """Shows what is left, and ends the bar and the files."""
         if self.active:
+            if self._waiting:
+                self._show(self._last)
             self._bar.stop()
             self._board.close()
             self._log.close()
