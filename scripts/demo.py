@@ -15,7 +15,7 @@ from PIL import Image
 from side_by_side import busiest, side_by_side
 
 import rdae
-from rdae.coding.quality import ms_ssim, psnr
+from rdae.coding.fidelity import ms_ssim, psnr
 
 QUALITY = 20.0
 CROP = (320, 240)

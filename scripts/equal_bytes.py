@@ -20,7 +20,7 @@ from PIL import Image
 from side_by_side import busiest, side_by_side
 
 import rdae
-from rdae.coding.quality import ms_ssim, psnr, psnr_luma_chroma
+from rdae.coding.fidelity import ms_ssim, psnr, psnr_luma_chroma
 
 BPP = 0.113
 CROP = (320, 240)

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rdae.coding.codec import Codec, load
+from rdae.coding.codec import Codec
 from rdae.coding.container import parse
 from rdae.coding.pyramid import PyramidCoder
+from rdae.coding.registry import load
 
 PAGE = Path(__file__).parents[1] / "docs" / "format.md"
 START, END = "<!-- example -->\n", "<!-- end of example -->"

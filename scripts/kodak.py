@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 import rdae
-from rdae.coding.quality import ms_ssim, psnr
+from rdae.coding.fidelity import ms_ssim, psnr
 
 Curve = list[dict[str, float]]
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdae.coding.codec import Codec, load
+from rdae.coding.codec import Codec
 from rdae.coding.model import Model, shipped_models, unpack_model
+from rdae.coding.registry import load
 
 TINY_CHANNELS = (12, 16, 16)
 

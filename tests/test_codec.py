@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import subprocess
@@ -18,14 +19,14 @@ from PIL import Image
 
 import rdae
 from rdae.coding import rangecoder, tiles
-from rdae.coding.codec import Codec
+from rdae.coding.codec import Codec, check_wishes
 from rdae.coding.container import QUALITY_LEVELS, parse
 from rdae.coding.image import from_array
 from rdae.coding.model import pack_model, unpack_model
 from rdae.coding.pyramid import SKEWS, PyramidCoder
 from rdae.coding.tables import PRECISION
-from rdae.coding.targets import smallest_from
-from rdae.errors import TargetError
+from rdae.coding.targets import LOOK_UP, SMALL, largest_within, smallest_from
+from rdae.errors import FormatError, ImageError, TargetError
 
 torch = pytest.importorskip("torch")
 
@@ -138,17 +139,114 @@ def test_quality_comes_in_halves(codec):
         assert codec.level(codec.quality(level)) == level
 
 
-@pytest.mark.parametrize(("seed", "side"), [(0, 24), (1, 48)])
-def test_bytes_of_tiny_pictures_never_fall_at_any_step_of_quality(codec, seed, side):
+def gradient() -> np.ndarray:
+    return np.tile(np.linspace(0, 255, 200).astype(np.uint8), (200, 1))
+
+
+def one_pixel() -> np.ndarray:
+    black = np.zeros((200, 200), np.uint8)
+    black[70, 90] = 255
+    return black
+
+
+@pytest.mark.parametrize("image", [photograph(24, 24, 0), gradient(), one_pixel()], ids=["tiny", "gradient", "pixel"])
+def test_bytes_of_small_files_never_fall_at_any_step_of_quality(codec, image):
     """There a better quality may by itself take a few bytes less; see `smallest_from`."""
-    picture = from_array(photograph(side, side, seed))
+    picture = from_array(image)
     files = [codec._encode(picture, level, [])[0] for level in range(QUALITY_LEVELS)]
     sizes = [len(file) for file in files]
-    assert sizes != sorted(sizes)  # the case is not an empty one
     taken = [smallest_from(level, files.__getitem__, QUALITY_LEVELS)[1] for level in range(QUALITY_LEVELS)]
     assert [len(file) for file in taken] == sorted(len(file) for file in taken)
-    for level in range(0, QUALITY_LEVELS, 20):
+    for level in range(0, QUALITY_LEVELS, 40):
         assert codec.compress_picture(picture, codec.quality(level)).data == taken[level]
+    for size in range(min(sizes), max(sizes), max(1, (max(sizes) - min(sizes)) // 20)):  # no better level fits
+        found, _ = largest_within(size, files.__getitem__, QUALITY_LEVELS)
+        assert min(sizes[found + 1 : found + 1 + LOOK_UP], default=size + 1) > size
+
+
+def test_a_better_quality_that_is_smaller_is_found():
+    """Sizes as a grey gradient of 200 x 200 pixels had them with the first shipped model."""
+    sizes = [105, 109, 109, 109, 109, 109, 113, 109, 105, 113, 113, 113, 149, 153, 157, 153, 153, 310, 322, 322]
+    assert sizes != sorted(sizes)
+    taken = [smallest_from(level, lambda at: bytes(sizes[at]), len(sizes)) for level in range(len(sizes))]
+    assert [len(data) for _, data in taken] == sorted(len(data) for _, data in taken)
+    assert taken[0][0] == taken[5][0] == 8  # the best quality among equals
+    assert largest_within(108, lambda at: bytes(sizes[at]), len(sizes))[0] == 8
+
+
+def test_larger_files_are_not_coded_twice():
+    asked = []
+
+    def encode(level: int) -> bytes:
+        asked.append(level)
+        return bytes(SMALL + level)
+
+    assert smallest_from(7, encode, QUALITY_LEVELS)[0] == 7
+    assert asked == [7]
+    assert smallest_from(7, encode, QUALITY_LEVELS, beside=100)[0] == 7
+    assert asked == [7, 7, *range(8, 8 + LOOK_UP)]
+
+
+def test_a_large_alpha_channel_is_not_searched_for_its_smallest_png(codec):
+    for side, optimise in ((100, True), (300, False)):
+        alpha = photograph(side, side, 3, channels=1)[..., 0]
+        buffer = io.BytesIO()
+        Image.fromarray(alpha).save(buffer, "PNG", optimize=optimise)
+        (chunk,) = codec._chunks(from_array(np.stack([alpha, alpha], 2)))
+        assert chunk.payload == buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("wishes", "cure"),
+    [
+        ({"quality": 101}, "from 0 .* to 100"), ({"quality": 50, "bpp": 1}, "Give only one"), ({"bpp": 0}, "positive"),
+        ({"size": -(10**400)}, "positive"), ({"psnr": float("nan")}, "finite"), ({"quality": "high"}, "finite"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wishes_are_refused_before_the_image_is_read(codec, wishes, cure):
+    for attempt in (check_wishes, lambda **w: codec.compress("no-such-file.png", **w)):
+        with pytest.raises(TargetError, match=cure):
+            attempt(**wishes)
+
+
+@pytest.mark.parametrize("wish", [{"bpp": 1e308}, {"size": 10**400}, {"bpp": 10**400}], ids=["bpp", "size", "whole"])
+def test_a_wish_beyond_all_bounds_gives_the_best_quality(codec, wish):
+    image = photograph(8, 8, 0)
+    assert codec.compress(image, **wish) == codec.compress(image, 100)
+
+
+def test_a_path_is_decompressed_too(codec, tmp_path):
+    path, image = tmp_path / "a.rdae", photograph(20, 24, 1)
+    path.write_bytes(codec.compress(image))
+    wanted = codec.decompress(path.read_bytes()).pixels
+    np.testing.assert_array_equal(codec.decompress(path).pixels, wanted)
+    if codec.model.name == "photo":
+        np.testing.assert_array_equal(rdae.decompress(str(path), as_array=True), wanted)
+    for decode in (codec.decompress, rdae.decompress):
+        with pytest.raises(ImageError, match="Check the path"):
+            decode(tmp_path / "missing.rdae")
+        with pytest.raises(FormatError, match="or its path"):
+            decode(image)
+
+
+def test_what_is_not_kept_of_an_image_is_logged(codec, caplog):
+    with caplog.at_level("WARNING", logger="rdae"):
+        codec.compress(Image.new("CMYK", (8, 8)))
+    assert "CMYK" in caplog.text
+
+
+def test_pillow_images_that_cannot_be_read_are_refused_by_name(codec, tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(60, 60, 0)).save(buffer, "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(buffer.getvalue())
+    closed = Image.open(path)
+    closed.close()
+    cut = Image.open(io.BytesIO(buffer.getvalue()[:3000]))
+    for image in (closed, cut):
+        with pytest.raises(ImageError, match="cannot be read"):
+            codec.compress(image)
 
 
 def test_smallest_from_takes_the_better_of_equals():

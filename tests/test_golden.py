@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdae.coding.codec import Codec, decompress
+from rdae.coding.codec import Codec
 from rdae.coding.image import to_array
 from rdae.coding.model import load_model, shipped_models
+from rdae.coding.registry import decompress
 
 GOLDEN = Path(__file__).parent / "golden"
 STREAMS = sorted(GOLDEN.glob("*.rdae"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +14,11 @@ import unchecked_writer as lies
 from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from rdae.coding.container import Tag, parse
 from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil, write_picture
-from rdae.errors import ImageError
+from rdae.errors import ImageError, LimitError
 
 RGB = photograph(37, 51, 11)
 GREY = photograph(37, 51, 12, channels=1)[..., 0]
@@ -86,6 +89,24 @@ def test_a_palette_with_transparency_keeps_it(codec, transparency):
     assert expected[..., 3].min() < 255
     back = through(codec, data)
     np.testing.assert_array_equal(back[..., 3], expected[..., 3])
+
+
+def test_a_palette_of_four_channels_keeps_its_alpha():
+    image = Image.fromarray(np.dstack([RGB, np.where(ALPHA > 99, 255, 0).astype(np.uint8)])).quantize(16)
+    assert image.mode == "P"
+    assert "transparency" not in image.info
+    picture = from_pil(image)
+    np.testing.assert_array_equal(to_array(picture), np.asarray(image.convert("RGBA")))
+    assert picture.alpha.min() < 255
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_an_animation_loses_all_frames_but_one_and_says_so(kind):
+    frames = [Image.fromarray(np.roll(RGB, shift, 0)) for shift in (0, 9)]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert any("one frame was kept" in note for note in read_picture(data).notes)
+    assert any("one frame was kept" in note for note in from_pil(Image.open(io.BytesIO(data))).notes)
+    assert read_picture(saved(frames[0], kind)).notes == []
 
 
 def test_a_bitmap_becomes_grey(codec):
@@ -169,10 +190,71 @@ def test_16_bit_grey_files_keep_their_depth(codec, kind):
     assert to_pil(codec.decompress(codec.compress(Image.fromarray(deep)))).mode.startswith("I;16")
 
 
-def test_16_bit_colour_files_are_reduced_and_noted():
-    """Pillow has no 16-bit colour."""
-    rows = b"".join(b"\x00" + bytes(range(12)) for _ in range(2))
-    assert "16 to 8 bits" in read_picture(lies.png(2, 2, 16, 2, rows)).notes[0]
+def deep_png(values: np.ndarray, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 16-bit values, (H, W, 2 to 4), by the writer that shares nothing with ours."""
+    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)
+    return lies.png(values.shape[1], values.shape[0], 16, {2: 4, 3: 2, 4: 6}[values.shape[2]], rows, *extra)
+
+
+def deep_values(channels: int) -> np.ndarray:
+    return np.random.default_rng(channels).integers(0, 1 << 16, size=(7, 5, channels), dtype=np.uint16)
+
+
+def deep_tiff(values: np.ndarray, order: str, *, deflated: bool) -> bytes:
+    """A TIFF of 16-bit RGB."""
+    pixels = values.astype(order + "u2").tobytes()
+    pixels = zlib.compress(pixels) if deflated else pixels
+    height, width, channels = values.shape
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, 200),
+        (259, 3, 1, 8 if deflated else 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 208),
+    ]
+    tags += [(277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, len(pixels))]
+    entries = b"".join(
+        struct.pack(order + "HHI", *tag[:3])
+        + (struct.pack(order + "HH", tag[3], 0) if tag[1] == 3 and tag[2] == 1 else struct.pack(order + "I", tag[3]))
+        for tag in tags
+    )
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
+    directory = struct.pack(order + "H", len(tags)) + entries + bytes(4)
+    body = (head + directory).ljust(200, b"\0") + struct.pack(order + "HHHH", 16, 16, 16, 0)
+    return body + pixels
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_colour_and_alpha_of_a_png_keep_their_depth(channels):
+    """Pillow holds these as 8 bits."""
+    picture = read_picture(deep_png(deep_values(channels)))
+    np.testing.assert_array_equal(to_array(picture), deep_values(channels))
+    assert picture.notes == []
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_colour_of_a_tiff_keeps_its_depth(order, deflated):
+    picture = read_picture(deep_tiff(deep_values(3), order, deflated=deflated))
+    np.testing.assert_array_equal(to_array(picture), deep_values(3))
+    assert picture.notes == []
+
+
+def test_a_16_bit_colour_that_stands_for_transparent_becomes_alpha():
+    values = deep_values(3)
+    picture = read_picture(deep_png(values, (b"tRNS", values[3, 2].astype(">u2").tobytes())))
+    np.testing.assert_array_equal(picture.pixels, values)
+    assert (picture.alpha == 0).sum() == 1
+    assert picture.alpha[3, 2] == 0
+
+
+def test_16_bit_colour_that_is_reduced_is_noted():
+    """An open Pillow image is read once, and a PPM has no second order of bytes."""
+    assert "16 to 8 bits" in from_pil(Image.open(io.BytesIO(deep_png(deep_values(3))))).notes[0]
+    ppm = b"P6 5 7 65535\n" + deep_values(3).astype(">u2").tobytes()
+    assert "16 to 8 bits" in read_picture(ppm).notes[0]
+    assert read_picture(b"P6 1 1 255\nabc").notes == []
     assert read_picture(saved(Image.fromarray(RGB), "PNG")).notes == []
     assert read_picture(saved(Image.fromarray(257 * GREY.astype(np.uint16)), "PNG")).notes == []
 
@@ -315,3 +397,235 @@ def test_what_a_format_cannot_hold_is_refused_with_a_cure(tmp_path):
     ):
         with pytest.raises(ImageError, match=cure):
             write_picture(picture, tmp_path / name, io.BytesIO())
+
+
+def written(picture: Picture, name: str, notes: list[str] | None = None) -> bytes:
+    file = io.BytesIO()
+    write_picture(picture, Path(name), file, **({} if notes is None else {"notes": notes}))
+    return file.getvalue()
+
+
+def described(**tags) -> bytes:
+    """EXIF with a description, an exposure time and a latitude."""
+    exif = Image.Exif()
+    exif[0x010E], exif[0x8769], exif[0x8825] = "a test", {33434: 0.5}, {1: "N"}
+    for tag, value in tags.items():
+        exif[int(tag[1:])] = value
+    return exif.tobytes()
+
+
+def upright(mode: str) -> Image.Image:
+    image = Image.fromarray(RGB)
+    return image.quantize(16) if mode == "P" else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "1", "L", "RGB", "RGBA"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_of_any_mode_comes_back_as_a_tiff(mode, compression):
+    image = upright(mode)
+    icc = b"a profile of some length " * 120
+    picture = read_picture(saved(image, "TIFF", compression=compression, icc_profile=icc))
+    assert picture.exif is None  # nothing is invented from the layout of the file
+    again = written(picture, "x.tif")
+    assert again.count(icc) == (mode != "CMYK")
+    np.testing.assert_array_equal(to_array(read_picture(again)), to_array(picture))
+    expected = image.convert({"CMYK": "RGB", "P": "RGB", "1": "L"}.get(mode, mode))
+    np.testing.assert_array_equal(to_array(picture), np.asarray(expected))
+
+
+def test_a_turned_tiff_comes_back_upright_and_whole():
+    picture = read_picture(saved(Image.fromarray(RGB), "TIFF", exif=oriented()))
+    np.testing.assert_array_equal(picture.pixels, np.rot90(RGB, -1))
+    back = Image.open(io.BytesIO(written(picture, "x.tif")))
+    back.load()
+    np.testing.assert_array_equal(np.asarray(back), np.rot90(RGB, -1))
+    assert back.getexif()[0x010E] == "a test"
+
+
+def test_a_tiff_keeps_what_describes_it_and_drops_what_lays_it_out():
+    exif = Image.Exif()
+    picture = read_picture(saved(Image.fromarray(RGB), "TIFF", exif=described()))
+    exif.load(picture.exif)
+    assert set(exif) == {0x010E, 0x8769, 0x8825}
+    assert exif.get_ifd(0x8769)[33434] == 0.5
+    assert exif.get_ifd(0x8825)[1] == "N"
+
+
+def test_layout_in_foreign_exif_does_not_reach_a_written_tiff():
+    lying = Image.Exif()
+    lying[256], lying[257], lying[258], lying[273], lying[0x010E] = 9, 9, 1, 7, "a test"
+    back = read_picture(written(Picture(RGB, exif=lying.tobytes()[6:]), "x.tif"))
+    np.testing.assert_array_equal(back.pixels, RGB)
+    assert b"a test" in back.exif
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.webp", "x.avif", "deep.png"])
+def test_each_kind_of_metadata_survives_each_format_that_has_a_place_for_it(name):
+    if Image.registered_extensions().get(Path(name).suffix) not in Image.SAVE:
+        pytest.skip("this Pillow was built without it")
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">\xc3\xa9</x:xmpmeta>'
+    pixels = 257 * RGB.astype(np.uint16) if name == "deep.png" else RGB
+    back = read_picture(written(Picture(pixels, None, icc, described()[6:], xmp), name))
+    assert (back.icc, back.xmp) == (icc, xmp)
+    exif = Image.Exif()
+    exif.load(back.exif)
+    assert exif[0x010E] == "a test"
+    assert exif.get_ifd(0x8769)[33434] == 0.5
+    assert exif.get_ifd(0x8825)[1] == "N"
+
+
+@pytest.mark.parametrize("name", ["x.bmp", "x.ppm", "x.gif"])
+def test_metadata_that_a_format_has_no_place_for_is_noted(name):
+    notes: list[str] = []
+    written(Picture(RGB, xmp=b"<x/>"), name, notes)
+    assert any("keeps no ICC profile" in note for note in notes)
+
+
+@pytest.mark.filterwarnings("ignore:.*Corrupt EXIF.*")
+@pytest.mark.parametrize("exif", [b"rubbish", b"MM\x00*", b"II*\x00\x08\x00\x00\x00\xff\xff", b"\x00"])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif", "x.webp", "x.avif"])
+def test_exif_that_is_none_never_costs_the_picture(name, exif):
+    notes: list[str] = []
+    back = read_picture(written(Picture(RGB, exif=exif), name, notes))
+    assert back.size == (37, 51)
+    if name in ("x.png", "x.webp"):
+        assert back.exif == exif
+
+
+def test_exif_that_can_be_read_but_not_written_costs_a_tiff_its_exif_only(monkeypatch):
+    def refuse(*_):
+        raise struct.error("argument out of range")
+
+    monkeypatch.setattr(TiffImagePlugin.ImageFileDirectory_v2, "write_string", refuse)
+    monkeypatch.setitem(TiffImagePlugin.ImageFileDirectory_v2._write_dispatch, 2, refuse)
+    notes: list[str] = []
+    exif = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x0e\x00\x02\x00\x00\x00\x02a\x00\x00\x00\x00\x00\x00\x00"
+    np.testing.assert_array_equal(read_picture(written(Picture(RGB, exif=exif), "x.tif", notes)).pixels, RGB)
+    assert any("left out" in note for note in notes)
+
+
+def test_metadata_longer_than_a_format_allows_is_refused_with_a_cure():
+    with pytest.raises(ImageError, match=r"Write a \.png"):
+        written(Picture(RGB, exif=bytes(70_000)), "x.jpg")
+
+
+def test_a_change_made_through_getexif_counts():
+    image = Image.open(io.BytesIO(saved(Image.fromarray(RGB), "JPEG", exif=oriented())))
+    assert from_pil(image).exif == oriented()[6:]
+    image.getexif()[0x0112] = 1
+    exif = Image.Exif()
+    exif.load(from_pil(image).exif)
+    assert exif[0x0112] == 1
+    assert exif[0x010E] == "a test"
+
+
+def test_orientation_in_xmp_alone_invents_no_exif():
+    image = Image.fromarray(RGB)
+    image.info["xmp"] = b'<x tiff:Orientation="6"/>'
+    assert image.getexif()[0x0112] == 6
+    assert from_pil(image).exif is None
+
+
+class Broken(Image.Image):
+    """An image whose pixels fail to load."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._size, self._mode, self.error = (4, 4), "RGB", error
+
+    def load(self):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EOFError(), struct.error("x"), RuntimeError("x"), SyntaxError("x"), OSError("x"), IndexError(), KeyError(1)],
+)
+def test_whatever_pillow_raises_is_an_image_error(monkeypatch, error):
+    with pytest.raises(ImageError, match="convert it to PNG"):
+        from_pil(Broken(error))
+    monkeypatch.setattr(Image, "open", lambda *_: Broken(error))
+    with pytest.raises(ImageError, match=r"data cannot be read: .+ convert it to PNG"):
+        read_picture(b"anything")
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: Broken(error).load())
+    with pytest.raises(ImageError, match=r"x\.tif cannot be written"):
+        written(from_array(RGB), "x.tif")
+
+
+def test_an_image_cut_short_or_closed_is_an_image_error(codec):
+    data = saved(Image.fromarray(RGB), "PNG")
+    with pytest.raises(ImageError, match="cannot be read"):
+        codec.compress(Image.open(io.BytesIO(data[:-900])))
+    closed = Image.open(io.BytesIO(data))
+    closed.close()
+    with pytest.raises(ImageError, match="cannot be read"):
+        codec.compress(closed)
+
+
+@given(kind=st.sampled_from(["PNG", "GIF", "TIFF", "AVIF", "WEBP", "JPEG"]), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_file_is_read_or_refused_by_name(kind, seed):
+    Image.init()
+    if kind not in Image.SAVE:
+        return
+    rng = np.random.default_rng(seed)
+    data = bytearray(saved(Image.fromarray(RGB[:12, :12]), kind, exif=oriented()))
+    for at in rng.integers(0, len(data), size=3):
+        data[at] = rng.integers(0, 256)
+    with contextlib.suppress(ImageError, LimitError):
+        read_picture(bytes(data), max_pixels=1 << 16)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_colour_is_written_to_png_with_all_its_bits(channels):
+    notes: list[str] = []
+    data = written(from_array(deep_values(channels)), "x.png", notes)
+    assert notes == []
+    np.testing.assert_array_equal(to_array(read_picture(data)), deep_values(channels))
+    with Image.open(io.BytesIO(data)) as image:  # Pillow as judge of every checksum, and of the high bytes
+        high = (deep_values(channels) >> 8).astype(np.uint8)
+        np.testing.assert_array_equal(np.asarray(image.convert({2: "LA", 3: "RGB", 4: "RGBA"}[channels])), high)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif", "x.webp", "x.bmp", "x.ppm"])
+def test_16_bits_that_become_8_are_noted(caplog, channels, name):
+    picture = from_array(deep_values(channels))
+    if channels in (2, 4) and name in ("x.jpg", "x.bmp", "x.ppm"):
+        with pytest.raises(ImageError, match=r"no alpha channel.*Write a \.png"):
+            written(picture, name)
+        return
+    notes: list[str] = []
+    data = written(picture, name, notes)
+    kept = channels == 1 and name in ("x.tif", "x.ppm")
+    assert read_picture(data).deep == kept
+    assert any("16 bits per channel became 8" in note for note in notes) != kept
+    assert not caplog.records  # the caller has the notes
+    write_picture(picture, Path(name), io.BytesIO())
+    assert any("became 8" in record.message for record in caplog.records) != kept
+
+
+def test_formats_lose_nothing_or_say_what():
+    with_alpha = Picture(RGB, ALPHA)
+    for name in ("x.png", "x.tif", "x.webp"):
+        notes: list[str] = []
+        np.testing.assert_array_equal(
+            to_array(read_picture(written(with_alpha, name, notes))), np.dstack([RGB, ALPHA]), err_msg=name
+        )
+        assert notes == []
+    for name, word in (("x.gif", "256 colours"), ("x.avif", "some loss")):
+        notes = []
+        if Image.registered_extensions().get(name[1:]) in Image.SAVE:
+            written(from_array(RGB), name, notes)
+            assert any(word in note for note in notes)
+
+
+def test_our_limit_on_pixels_stands_in_place_of_pillows(monkeypatch):
+    data = saved(Image.fromarray(RGB), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # far below half of the picture
+    np.testing.assert_array_equal(read_picture(data).pixels, RGB)
+    assert read_picture(io.BytesIO(data), max_pixels=RGB.size // 3).size == (37, 51)
+    with pytest.raises(LimitError, match=r"51 x 37 pixels.*raise the limit \(max_pixels, --max-pixels\)"):
+        read_picture(data, max_pixels=RGB.size // 3 - 1)

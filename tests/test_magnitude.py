@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -135,3 +136,24 @@ def test_the_prior_charges_the_penalty_in_training_and_the_code_otherwise():
         assert 0 <= 8 * len(data) - bits < 8
         assert decode_integers(data, z[b].numel()).reshape(z[b].shape).tolist() == rounded.latent[b].tolist()
     assert_close(universal_bits(rounded.latent) * math.log(2), rounded.rate)
+
+
+@pytest.mark.parametrize("byte", [0x00, 0x01, 0x55, 0xFF])
+def test_a_long_code_for_few_numbers_costs_neither_time_nor_memory(byte):
+    data = bytes([byte]) * (1 << 20)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="damaged"):
+        decode_integers(data, 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 16
+
+
+def test_the_longest_code_of_so_many_numbers_is_read_and_no_longer_one():
+    values = np.full(50, -(2**31) + 1)
+    data = encode_integers(values)
+    assert decode_integers(data, 50).tolist() == values.tolist()
+    with pytest.raises(FormatError, match="too long"):
+        decode_integers(data + b"\0", 50)
+    with pytest.raises(FormatError, match="more numbers than are due"):
+        decode_integers(encode_integers(np.ones(60, dtype=int)), 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from conftest import photograph
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from rdae.coding.codec import Codec, codec_for, decompress
+from rdae.coding.codec import Codec
 from rdae.coding.container import Contents, Header, serialise
 from rdae.coding.model import CODEC_VERSION, load_model, pack_model, shipped_models, unpack_model
 from rdae.coding.pyramid import PyramidCoder
+from rdae.coding.registry import codec_for, decompress, load
 from rdae.errors import ModelError
 
 
@@ -108,12 +110,62 @@ def test_a_card_that_lacks_an_entry_is_refused(parts, key):
         {"tile": 0}, {"tile": -64}, {"tile": 100}, {"tile": "large"}, {"tile": None}, {"halo": [128]}, {"halo": 5},
         {"halo": [-64, 192]}, {"halo": [1, 2]}, {"halo": ["a", "b"]}, {"levels": 0}, {"levels": -3}, {"levels": 10**9},
         {"levels": "five"}, {"distortion_weight": "heavy"}, {"coder": []},
+        {"tile": float("inf")}, {"tile": 64.5}, {"tile": True}, {"halo": [float("inf"), 0]}, {"halo": [64, 64, 64]},
+        {"levels": float("inf")}, {"distortion_weight": float("nan")}, {"distortion_weight": -1.0}, {"name": None},
     ],
     ids=str,
 )  # fmt: skip
 def test_a_card_with_an_impossible_entry_is_refused(parts, entry):
     with pytest.raises(ModelError):
         Codec(unpack_model(changed(parts, entry)))
+
+
+def test_weights_that_are_no_weights_are_refused(parts):
+    lam = parts[1]["lam"]
+    for wrong in (lam - 2 * lam[0], lam - lam[0], lam * 1e300, np.append(lam[:-1], np.inf), np.arange(201)):
+        with pytest.raises(ModelError, match="lam"):
+            unpack_model(changed(parts, lam=wrong))
+
+
+def test_arrays_of_another_shape_or_type_are_refused(parts):
+    for name in ("bias.1", "low.number", "low.corner", "details.reach", "details.counts"):
+        for wrong in (parts[1][name].ravel()[:-1].astype(np.float32), parts[1][name][..., None], np.zeros((), int)):
+            with pytest.raises(ModelError, match=r"Fetch the codec file again|fetch it again"):
+                Codec(unpack_model(changed(parts, **{name: np.ascontiguousarray(wrong)})))
+
+
+def test_fewer_tables_than_the_networks_name_are_refused(parts):
+    reach, counts = parts[1]["details.reach"][:5], parts[1]["details.counts"]
+    few = {"details.reach": reach, "details.counts": counts[: int((2 * reach.astype(int) + 2).sum())]}
+    with pytest.raises(ModelError, match="names tables that do not exist"):
+        use(changed(parts, **few))
+
+
+def test_a_graph_in_the_place_of_another_gives_nothing_but_a_named_error(parts):
+    refused = 0
+    for name in ("analysis", "synthesis", "low", "level2.start", "level1.pass1"):
+        for other in {"analysis", "synthesis", "level3.start", "level3.finish"} - {name}:
+            try:  # level 3 in the place of level 2 fits, and only costs bytes
+                use(changed(parts, **{f"graph.{name}": parts[1][f"graph.{other}"]}))
+            except ModelError:
+                refused += 1
+    assert refused > 10
+
+
+def test_a_codec_file_that_changed_is_loaded_anew(parts, tiny, tmp_path):
+    path = tmp_path / "own.codec"
+    path.write_bytes(tiny.data)
+    first = load(path)
+    assert load(str(path)) is first
+    path.write_bytes(changed(parts, {"name": "another name"}))
+    assert load(path).model.name == "another name"
+
+
+def test_threads_that_ask_at_once_get_one_codec(tiny, tmp_path):
+    path = tmp_path / "own.codec"
+    path.write_bytes(tiny.data)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: id(load(path)), range(16)))) == 1
 
 
 def test_biases_for_too_few_qualities_are_refused(parts):

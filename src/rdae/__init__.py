@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rdae.coding.codec import Codec, compress, decompress, load
+    from rdae.coding.codec import Codec
+    from rdae.coding.registry import compress, decompress, load
     from rdae.errors import RdaeError
 
 __version__ = "0.1.0"
@@ -22,9 +23,9 @@ __all__ = ["Codec", "RdaeError", "__version__", "compress", "decompress", "load"
 _HOMES = {
     "Codec": "rdae.coding.codec",
     "RdaeError": "rdae.errors",
-    "compress": "rdae.coding.codec",
-    "decompress": "rdae.coding.codec",
-    "load": "rdae.coding.codec",
+    "compress": "rdae.coding.registry",
+    "decompress": "rdae.coding.registry",
+    "load": "rdae.coding.registry",
 }
 
 

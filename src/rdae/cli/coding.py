@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from rdae.coding.container import MAX_PIXELS
+from rdae.errors import ImageError, RdaeError, TargetError
 
 if TYPE_CHECKING:
-    from rdae.coding.files import Job, Outcome
+    from rdae.coding.files import Job, Plan
 
 __all__ = ["compress", "decompress", "info", "models"]
 
@@ -26,6 +28,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files at once.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads for each file; 0: all cores over all jobs.")]
 ModelName = Annotated[str | None, typer.Option("-m", "--model", help="Shipped model, or path of a codec file.")]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Refuse larger images.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No report and no progress; errors only.")]
 
 
@@ -44,20 +47,29 @@ def compress(
     strip: Annotated[bool, typer.Option("--strip", help="Leave out ICC profile, EXIF and XMP.")] = False,
     jobs: Jobs = 1,
     threads: Threads = 0,
+    max_pixels: MaxPixels = MAX_PIXELS,
     quiet: Quiet = False,
 ) -> int:
     """Compress images to .rdae files."""
-    from rdae.coding import files
-    from rdae.coding.codec import load
+    from PIL import Image
 
-    planned = files.plan(inputs, output, files.SUFFIX, wanted=files.is_image)
+    from rdae.coding import files
+    from rdae.coding.codec import check_wishes
+    from rdae.coding.registry import load
+
+    try:
+        check_wishes(quality, bpp, psnr, size)
+    except TargetError as error:
+        raise typer.BadParameter(str(error)) from error
+    plan = files.plan(inputs, output, files.SUFFIX, wanted=files.is_image)
     codec = load(model or "photo", threads=_threads(threads, jobs))
     target: dict[str, Any] = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the limit that counts
 
     def work(job: Job) -> str:
-        return files.compress_file(codec, job, verify=verify, strip=strip, **target)
+        return files.compress_file(codec, job, verify=verify, strip=strip, max_pixels=max_pixels, **target)
 
-    return _run(planned, work, jobs, overwrite, quiet)
+    return _run(plan, work, jobs, overwrite, quiet)
 
 
 def decompress(
@@ -68,18 +80,34 @@ def decompress(
     overwrite: Overwrite = False,
     jobs: Jobs = 1,
     threads: Threads = 0,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.")] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     quiet: Quiet = False,
 ) -> int:
     """Decompress .rdae files to images."""
     from rdae.coding import files
+    from rdae.coding.model import shipped_models
+    from rdae.coding.registry import load
 
-    planned = files.plan(inputs, output, f".{format.lstrip('.')}", wanted=lambda p: p.suffix.lower() == files.SUFFIX)
+    try:
+        ending = files.check_ending(format)
+    except ImageError as error:
+        raise typer.BadParameter(str(error)) from error
+    plan = files.plan(inputs, output, ending, wanted=lambda p: p.suffix.lower() == files.SUFFIX)
+    if overwrite and output is None:
+        for job in plan.jobs:
+            if job.target.exists():
+                raise ImageError(
+                    f"{job.target} stands beside {job.source} and may be its original. To replace it, say where the "
+                    f"output goes: -o {job.target.parent}"
+                )
+    share = _threads(threads, jobs)
+    for name in shipped_models() if model is None else (model,):
+        load(name, threads=share)  # once, before there are threads that would each load it
 
     def work(job: Job) -> str:
-        return files.decompress_file(job, model=model, threads=_threads(threads, jobs), max_pixels=max_pixels)
+        return files.decompress_file(job, model=model, threads=share, max_pixels=max_pixels)
 
-    return _run(planned, work, jobs, overwrite, quiet)
+    return _run(plan, work, jobs, overwrite, quiet)
 
 
 def info(
@@ -87,34 +115,47 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one object per line.")] = False,
 ) -> int:
     """Say what compressed files hold, without decoding them."""
-    from rdae.coding import container
-
+    failed = False
     for path in inputs:
-        data = path.read_bytes()
-        contents = container.parse(data, str(path), max_pixels=None)
-        header = contents.header
-        facts = {
-            "file": str(path),
-            "bytes": len(data),
-            "width": header.width,
-            "height": header.height,
-            "bits_per_pixel": round(8 * len(data) / (header.width * header.height), 4),
-            "colour": container.Colour.NAMES[header.colour & 3],
-            "bits_per_channel": 16 if header.deep else 8,
-            "quality": header.level / container.LEVELS_PER_QUALITY,
-            "model": header.model.hex(),
-            "tiles": len(contents.tiles),
-            "tile_bytes": sum(len(tile) for tile in contents.tiles),
-            "chunks": {container.Tag.NAMES.get(c.tag, str(c.tag)): len(c.payload) for c in contents.chunks},
-        }
-        worst = contents.find(container.Tag.ERROR)
-        if worst is not None:
-            facts["largest_error"] = int.from_bytes(worst[:2], "little")
+        try:
+            facts = _facts(path)
+        except (RdaeError, OSError) as error:
+            failed = True
+            print(f"rdae: {error}", file=sys.stderr)
+            continue
         if as_json:
             print(json.dumps(facts))
         else:
             print("\n".join(f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in facts.items()))
-    return 0
+    return 1 if failed else 0
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    from rdae.coding import container
+
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder. Name the files in it.")
+    data = path.read_bytes()
+    contents = container.parse(data, str(path), max_pixels=None)
+    header = contents.header
+    facts = {
+        "file": str(path),
+        "bytes": len(data),
+        "width": header.width,
+        "height": header.height,
+        "bits_per_pixel": round(8 * len(data) / (header.width * header.height), 4),
+        "colour": container.Colour.NAMES[header.colour & 3],
+        "bits_per_channel": 16 if header.deep else 8,
+        "quality": header.level / container.LEVELS_PER_QUALITY,
+        "model": header.model.hex(),
+        "tiles": len(contents.tiles),
+        "tile_bytes": sum(len(tile) for tile in contents.tiles),
+        "chunks": {container.Tag.NAMES.get(c.tag, str(c.tag)): len(c.payload) for c in contents.chunks},
+    }
+    worst = contents.find(container.Tag.ERROR)
+    if worst:
+        facts["largest_error"] = int.from_bytes(worst[:2], "little")
+    return facts
 
 
 def _plain(value: Any) -> str:
@@ -138,35 +179,66 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="As JSON, one ob
 
 
 def _threads(threads: int, jobs: int) -> int:
-    return threads or (max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0)
+    from rdae.coding.model import usable_cores
+
+    return threads or (max(1, usable_cores() // jobs) if jobs > 1 else 0)
 
 
-def _run(planned: list[Job], work: Callable[[Job], str], jobs: int, overwrite: bool, quiet: bool) -> int:
-    from rdae.coding.files import run_jobs
+def _run(plan: Plan, work: Callable[[Job], str], jobs: int, overwrite: bool, quiet: bool) -> int:
+    """Runs a plan and reports it. What existed before counts as done: a second run succeeds."""
+    from rdae.coding.files import clear_partial, run_jobs
 
-    failed = skipped = 0
-    outcomes = run_jobs(planned, work, workers=jobs, overwrite=overwrite)
-    for outcome in _progress(outcomes, len(planned), quiet):
-        if outcome.error:
-            failed += 1
-            print(f"rdae: {outcome.job.source}: {outcome.error}", file=sys.stderr)
-        elif outcome.skipped:
-            skipped += 1
-            if not quiet and len(planned) == 1:
-                print(f"rdae: {outcome.job.target} exists; pass --overwrite to replace it", file=sys.stderr)
-        elif not quiet:
-            print(f"{outcome.job.target}: {outcome.report}", flush=True)
-    if skipped and len(planned) > 1 and not quiet:
-        print(f"rdae: {skipped} of {len(planned)} files existed and were left alone", file=sys.stderr)
-    if not planned:
+    total, skipped, failed = len(plan.jobs), 0, bool(plan.unreadable)
+    clear_partial({job.target.parent for job in plan.jobs})
+    running = run_jobs(plan.jobs, work, workers=jobs, overwrite=overwrite)
+    with _display(0 if quiet else total) as show, closing(running) as outcomes:
+        for line in plan.unreadable:
+            show(f"rdae: {line}", error=True)
+        for outcome in outcomes:
+            if outcome.error:
+                failed = True
+                show(f"rdae: {outcome.job.source}: {outcome.error}", error=True, step=1)
+            elif outcome.skipped:
+                skipped += 1
+                show("", step=1)
+            else:
+                show("" if quiet else f"{outcome.job.target}: {outcome.report}", step=1)
+    if skipped and not quiet:
+        what = f"{plan.jobs[0].target} exists and was" if total == 1 else f"{skipped} of {total} files existed and were"
+        print(f"rdae: {what} left alone; pass --overwrite to replace", file=sys.stderr)
+    if not total:
         print("rdae: no files found", file=sys.stderr)
-    return 1 if failed or not planned or (skipped and len(planned) == 1) else 0
+    return 1 if failed or not total else 0
 
 
-def _progress(outcomes: Iterable[Outcome], total: int, quiet: bool) -> Iterable[Outcome]:
-    if quiet or total < 2 or not sys.stderr.isatty():
-        return outcomes
+class Show(Protocol):
+    """Prints a line, if there is one, and counts `step` files as done."""
+
+    def __call__(self, line: str, *, error: bool = False, step: int = 0) -> None: ...
+
+
+@contextmanager
+def _display(total: int) -> Iterator[Show]:
+    """Reports go to stdout and errors to stderr, whatever these are; with a bar where stderr is a terminal."""
+    if total < 2 or not sys.stderr.isatty():
+
+        def plain(line: str, *, error: bool = False, step: int = 0) -> None:
+            if line:
+                print(line, file=sys.stderr if error else sys.stdout, flush=True)
+
+        yield plain
+        return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
-    return track(outcomes, total=total, console=Console(stderr=True), description="")
+    with Progress(console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as progress:
+        bar = progress.add_task("", total=total)
+
+        def above(line: str, *, error: bool = False, step: int = 0) -> None:
+            if line and (error or sys.stdout.isatty()):  # both are one screen, on which the bar has to move down
+                progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            elif line:
+                print(line, flush=True)
+            progress.advance(bar, step)
+
+        yield above

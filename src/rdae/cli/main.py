@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rdae import __version__
 from rdae.cli import coding, generating, training
@@ -14,8 +16,26 @@ from rdae.errors import RdaeError
 
 __all__ = ["app", "main"]
 
+
+class _Interrupted(Exception):
+    """Ctrl-C, under a name that the parser does not take for its own."""
+
+
+class _Commands(TyperGroup):
+    """The parser ends a program without a word on Ctrl-C, and where any file ends too early: both are to be told."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+        except EOFError as error:
+            raise OSError(f"a file ends too early ({error or 'no more data'}). Copy it again.") from error
+
+
 app = typer.Typer(
     name="rdae",
+    cls=_Commands,
     help="A learned image codec: smaller files, the same on every machine.",
     no_args_is_help=True,
     add_completion=False,
@@ -55,14 +75,14 @@ def options(
 def main() -> int:
     """Entry point: 0 for success, 1 for a failure that was foreseen, 2 for wrong arguments, 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="rdae: %(message)s", stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that no encoding has a letter for
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         return int(code or 0)
     except (typer.Exit, SystemExit) as leave:
         return int(getattr(leave, "exit_code", getattr(leave, "code", 0)) or 0)
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt, _Interrupted):
         print("rdae: interrupted; every file written so far is whole", file=sys.stderr)
         return 130
     except (RdaeError, OSError) as error:
@@ -72,6 +92,11 @@ def main() -> int:
         usage = getattr(error, "format_message", None)  # what the parser raises for wrong arguments
         if usage is None:
             raise
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # `rdae` alone: the help, which some versions have printed by now
+            print(usage(), end="")
+            return 2
         print(f"rdae: {usage()}\nUse 'rdae --help' or 'rdae COMMAND --help' for more information.", file=sys.stderr)
         return 2
 

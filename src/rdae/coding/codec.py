@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 import struct
 import zlib
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from rdae.coding import quality as measure
-from rdae.coding import tiles
+from rdae.coding import fidelity, tiles
 from rdae.coding.coder import Coder
 from rdae.coding.container import (
     LEVELS_PER_QUALITY,
     MAX_PIXELS,
+    MAX_SIDE,
     QUALITY_LEVELS,
     Chunk,
     Contents,
     Header,
     Tag,
     parse,
-    parse_header,
     serialise,
 )
 from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, UniversalCoder
-from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil
-from rdae.coding.model import Model, load_model, shipped_models
+from rdae.coding.image import Picture, from_array, from_pil, read_picture
+from rdae.coding.model import DAMAGED, Model
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
 from rdae.errors import FormatError, ImageError, ModelError, TargetError
 
-__all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "compress", "decompress", "load"]
+__all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "Source", "as_picture", "check_wishes", "file_bytes"]
+
+log = logging.getLogger("rdae")
 
 DEFAULT_QUALITY = 50.0
-TINY = 1 << 15  # pixels; in larger pictures bytes rise with every level of quality
+LOOK_UP_PIXELS = 1 << 17  # larger pictures are coded once; see `smallest_from`
+SIZE_MAX = 1 << 62  # bytes; a wish beyond it is as good as none
+ALPHA_OPTIMISED_MAX = 1 << 16  # pixels; searching for the smallest PNG of a larger one takes seconds for a few percent
 CODERS: dict[str, Callable[[Model], Coder]] = {
     "pyramid": PyramidCoder.of,
     "factorised": FactorisedCoder.of,
@@ -76,13 +79,10 @@ class Codec:
             )
         self._coder = CODERS[kind](model)
         self._unit = self._coder.unit
-        try:
-            self._tile = int(model.card["tile"])
-            self._encoder_halo, self._decoder_halo = (int(halo) for halo in model.card["halo"])
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"The card of model {model.name!r} is damaged: {error}. Fetch the file again.") from error
+        self._tile = model.whole("tile", 1, MAX_SIDE)
+        self._encoder_halo, self._decoder_halo = model.pair("halo", 0, MAX_SIDE)
         sides = self._tile, self._encoder_halo, self._decoder_halo
-        if self._tile < 1 or min(sides) < 0 or any(side % self._unit for side in sides):
+        if any(side % self._unit for side in sides):
             raise ModelError(f"Tile and halos {sides} of model {model.name!r} must be multiples of {self._unit}.")
 
     def compress(
@@ -97,9 +97,12 @@ class Codec:
         """Bytes of an image. At most one of quality and the three targets may be given.
 
         Args:
-            image: a Pillow image, an array (`(H, W)`, `(H, W, 3)`, `(H, W, 4)`; uint8 or uint16), a path, or the
-                bytes of an image file.
-            quality: 0 to 100, in steps of a half; 50 if nothing is given. Bytes never fall as it rises.
+            image: a Pillow image, an array (`(H, W)`, `(H, W, 1)`, `(H, W, 3)`, or with alpha `(H, W, 2)`,
+                `(H, W, 4)`; uint8 or uint16), a path, or the bytes of an image file. What of an image cannot be kept
+                is logged as a warning.
+            quality: 0 to 100, in steps of a half; 50 if nothing is given. Bytes do not fall as it rises: where symbols
+                are so few that they might, in files below 8 KiB of pictures of up to 131,072 pixels, a better quality
+                that is smaller takes the place of the one asked for.
             bpp: the largest number of bits per pixel; the best quality that keeps to it is taken.
             psnr: the smallest PSNR in dB over all colour channels; the lowest quality that reaches it is taken.
             size: the largest number of bytes; the best quality that keeps to it is taken.
@@ -108,7 +111,11 @@ class Codec:
             ImageError: the image cannot be read.
             TargetError: two wishes, a wish out of range, or a target that no quality reaches.
         """
-        return self.compress_picture(as_picture(image), quality, bpp=bpp, psnr=psnr, size=size).data
+        check_wishes(quality, bpp, psnr, size)  # before the image is read
+        result = self.compress_picture(as_picture(image), quality, bpp=bpp, psnr=psnr, size=size)
+        for note in result.notes:
+            log.warning("%s: %s", image if isinstance(image, (str, os.PathLike)) else "image", note)
+        return result.data
 
     def compress_picture(
         self,
@@ -120,27 +127,24 @@ class Codec:
         size: int | None = None,
     ) -> Compressed:
         """Like `compress`, for a picture already read; also says the quality that was found."""
-        wishes = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
-        given = [name for name, value in wishes.items() if value is not None]
-        if len(given) > 1:
-            raise TargetError(
-                f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size."
-            )
-        for name, value in wishes.items():
-            if value is not None and not math.isfinite(value):
-                raise TargetError(f"{name} is {value}. Give a finite number.")
-        pixels = picture.size[0] * picture.size[1]
+        check_wishes(quality, bpp, psnr, size)
         if bpp is not None:
-            size = int(bpp * pixels / 8)
+            size = math.floor(min(bpp, SIZE_MAX) * (picture.size[0] * picture.size[1] / 8))
         extra = self._chunks(picture)
+        beside = sum(len(chunk.payload) for chunk in extra)
+
+        def encode(level: int) -> bytes:
+            return self._encode(picture, level, extra)[0]
+
         if size is not None:
-            level, data = largest_within(size, lambda level: self._encode(picture, level, extra)[0], QUALITY_LEVELS)
+            level, data = largest_within(min(size, SIZE_MAX), encode, QUALITY_LEVELS, beside=beside)
         elif psnr is not None:
             level, data = lowest_reaching(psnr, lambda level: self._attempt(picture, level, extra), QUALITY_LEVELS)
         else:
             level = self.level(DEFAULT_QUALITY if quality is None else quality)
-            levels = QUALITY_LEVELS if pixels <= TINY else level + 1
-            level, data = smallest_from(level, lambda level: self._encode(picture, level, extra)[0], levels)
+            # a large picture is not coded twice for the sake of a few bytes that its symbols hardly ever give
+            levels = QUALITY_LEVELS if picture.size[0] * picture.size[1] <= LOOK_UP_PIXELS else level + 1
+            level, data = smallest_from(level, encode, levels, beside=beside)
         return Compressed(data, self.quality(level), picture.notes)
 
     def level(self, quality: float) -> int:
@@ -149,27 +153,30 @@ class Codec:
         Raises:
             TargetError: quality is not between 0 and 100.
         """
-        if not 0 <= quality <= 100:
-            raise TargetError(f"Quality {quality} is out of range. Use a number from 0 (smallest) to 100 (best).")
+        check_wishes(quality)
         return int(quality * LEVELS_PER_QUALITY + 0.5)
 
     def quality(self, level: int) -> float:
         """Quality of a level."""
         return level / LEVELS_PER_QUALITY
 
-    def decompress(self, data: bytes, *, name: str = "data", max_pixels: int | None = MAX_PIXELS) -> Picture:
+    def decompress(
+        self, data: bytes | str | os.PathLike, *, name: str = "data", max_pixels: int | None = MAX_PIXELS
+    ) -> Picture:
         """The picture in the bytes of a file.
 
         Args:
-            data: the whole file.
+            data: the whole file, or its path.
             name: for messages.
             max_pixels: refuse larger images before memory is taken; None for no limit.
 
         Raises:
             FormatError: damaged, cut short or not ours.
+            ImageError: no file of that path can be read.
             ModelError: the file was made with another model.
             LimitError: larger than `max_pixels`.
         """
+        data, name = file_bytes(data, name)
         contents = parse(data, name, max_pixels)
         header = contents.header
         if header.model != self.model.identity:
@@ -209,6 +216,7 @@ class Codec:
         y *= np.float32(1 / (65535 if picture.deep else 255))
         lam = self.model.lam[level : level + 1].astype(np.float32)
         latents = self.model.run("analysis", {"y": y, "lam": lam})
+        self._must_fit("analysis", latents, self._coder.shapes(outer.height, outer.width))
         inner = self._padded(tile)
         return [
             x[0][(slice(None), *inner.cut(outer, unit))]
@@ -253,7 +261,9 @@ class Codec:
                 for x, unit in zip(symbols, self._coder.latents.values(), strict=True)
             ]
             inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen), "lam": lam}
-            y = self.model.run("synthesis", inputs)[0][tile.cut(outer, 1)]
+            outputs = self.model.run("synthesis", inputs)
+            self._must_fit("synthesis", outputs, [(outer.height, outer.width, 3)], batch=False)
+            y = outputs[0][tile.cut(outer, 1)]
             if grey:
                 y = y.mean(2, keepdims=True)
             y = y * np.float32(65535 if deep else 255)
@@ -264,7 +274,7 @@ class Codec:
     def _attempt(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, float]:
         data, symbols = self._encode(picture, level, extra)
         shown = self._synthesise(symbols, level, picture.size, picture.pixels.shape[2] == 1, picture.deep)
-        return data, measure.psnr(picture.pixels, shown)
+        return data, fidelity.psnr(picture.pixels, shown)
 
     def _chunks(self, picture: Picture) -> list[Chunk]:
         chunks = [
@@ -272,9 +282,17 @@ class Codec:
         ]
         if picture.alpha is not None:
             buffer = io.BytesIO()
-            Image.fromarray(picture.alpha).save(buffer, "PNG", optimize=True)
+            Image.fromarray(picture.alpha).save(buffer, "PNG", optimize=picture.alpha.size <= ALPHA_OPTIMISED_MAX)
             chunks.append(Chunk(Tag.ALPHA, buffer.getvalue()))
         return chunks
+
+    def _must_fit(self, graph: str, outputs: list, shapes: list[tuple[int, int, int]], *, batch: bool = True) -> None:
+        found, due = [np.shape(x) for x in outputs], [(1, *shape) if batch else shape for shape in shapes]
+        if found != due:
+            raise ModelError(
+                f"The graph {graph!r} of model {self.model.name!r} gives {found} where {due} is due: the parts of the "
+                f"file do not fit together. {DAMAGED}"
+            )
 
     def _padded(self, tile: tiles.Box) -> tiles.Box:
         return tiles.Box(
@@ -305,15 +323,16 @@ def _alpha(contents: Contents, name: str) -> np.ndarray | None:
     if data is None:
         raise FormatError(f"{name} should hold an alpha channel but does not. The file is damaged: copy it again.")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        # not Image.open: Pillow's own limit on pixels is not ours, and the size is checked here before pixels are read
+        with PngImagePlugin.PngImageFile(io.BytesIO(data)) as image:
             if image.size != (header.width, header.height):
                 raise FormatError(f"{name}: the alpha channel is {image.size}, not the size of the image.")
             if image.mode not in (("I;16", "I") if header.deep else ("L",)):
                 raise FormatError(f"{name}: the alpha channel is an image of mode {image.mode}. The file is damaged.")
             return np.asarray(image).astype(np.uint16 if header.deep else np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, FormatError):
-            raise
+    except (FormatError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise many classes for damage
         raise FormatError(f"{name}: the alpha channel cannot be decoded ({error}). The file is damaged.") from error
 
 
@@ -321,7 +340,7 @@ def as_picture(image: Source) -> Picture:
     """A picture from anything that `Codec.compress` takes.
 
     Raises:
-        ImageError: not an image.
+        ImageError: not an image, or one that cannot be read to its end.
     """
     if isinstance(image, Image.Image):
         return from_pil(image)
@@ -332,56 +351,40 @@ def as_picture(image: Source) -> Picture:
     raise ImageError(f"Cannot compress a {type(image).__name__}. Pass a Pillow image, a NumPy array, a path or bytes.")
 
 
-@lru_cache(maxsize=8)
-def load(model: str | Path = "photo", *, threads: int = 0) -> Codec:
-    """A codec by the name of a shipped model or the path of a codec file.
-
-    Args:
-        model: "photo", or a path.
-        threads: of the networks; 0 takes all cores.
-    """
-    return Codec(load_model(model, threads=threads))
-
-
-def compress(image: Source, quality: float | None = None, *, model: str | Path = "photo", **target: Any) -> bytes:
-    """Bytes of an image: `Codec.compress` with a shipped model or a codec file."""
-    return load(model).compress(image, quality, **target)
-
-
-@lru_cache(maxsize=16)
-def _identity(path: Path) -> bytes:
-    return load_model(path).identity
-
-
-def codec_for(data: bytes, model: str | Path | None = None, *, name: str = "data", threads: int = 0) -> Codec:
-    """The codec that a file needs: the given model, or the shipped one that the file names.
+def check_wishes(
+    quality: float | None = None, bpp: float | None = None, psnr: float | None = None, size: float | None = None
+) -> None:
+    """Refuses wishes that no image could be given: two at once, or one out of range; arguments as for `compress`.
 
     Raises:
-        ModelError: no shipped model is the one the file names.
+        TargetError: says which, and what to give instead.
     """
-    if model is not None:
-        return load(model, threads=threads)
-    wanted = parse_header(data, name).model
-    for path in shipped_models().values():
-        if _identity(path) == wanted:
-            return load(path.stem, threads=threads)
-    raise ModelError(
-        f"{name} was made with model {wanted.hex()}, which is not shipped with this version of rdae. "
-        "Pass the codec file it was made with (model=..., --model)."
-    )
+    wishes = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
+    given = {name: value for name, value in wishes.items() if value is not None}
+    if len(given) > 1:
+        raise TargetError(f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size.")
+    for name, value in given.items():
+        if not isinstance(value, Real) or not abs(value) < math.inf:  # NaN is refused too, a large integer is not
+            raise TargetError(f"{name} is {value!r}. Give a finite number.")
+        if name == "quality" and not 0 <= value <= 100:
+            raise TargetError(f"Quality {value} is out of range. Use a number from 0 (smallest) to 100 (best).")
+        if name in ("bpp", "size") and not value > 0:
+            raise TargetError(f"{name} is {value}, but every file takes some bytes. Give a positive number.")
 
 
-def decompress(
-    data: bytes, *, model: str | Path | None = None, as_array: bool = False, max_pixels: int | None = MAX_PIXELS
-) -> Image.Image | np.ndarray:
-    """The image in the bytes of a file.
+def file_bytes(data: bytes | str | os.PathLike, name: str = "data") -> tuple[bytes, str]:
+    """Bytes of a compressed file given as bytes or as a path, and a name for messages.
 
-    Args:
-        data: the whole file.
-        model: of the file, where it is not a shipped one.
-        as_array: return an array, `(H, W)`, `(H, W, 3)` or with alpha `(H, W, 2)`, `(H, W, 4)`, uint8 or uint16;
-            otherwise a Pillow image.
-        max_pixels: refuse larger images before memory is taken; None for no limit.
+    Raises:
+        ImageError: no file of that path can be read.
+        FormatError: neither bytes nor a path.
     """
-    picture = codec_for(data, model).decompress(data, max_pixels=max_pixels)
-    return to_array(picture) if as_array else to_pil(picture)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data), name
+    if not isinstance(data, (str, os.PathLike)):
+        raise FormatError(f"Cannot decompress a {type(data).__name__}. Pass the bytes of a file, or its path.")
+    try:
+        with open(data, "rb") as file:
+            return file.read(), str(data) if name == "data" else name
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise ImageError(f"{data} cannot be read: {error}. Check the path.") from error

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from rdae.errors import FormatError, LimitError
 
 __all__ = [
-    "LEVELS_PER_QUALITY", "MAX_PIXELS", "QUALITY_LEVELS", "SIGNATURE", "Chunk", "Colour", "Contents", "Header", "Tag",
-    "parse", "parse_header", "serialise",
+    "LEVELS_PER_QUALITY", "MAX_PIXELS", "MAX_SIDE", "QUALITY_LEVELS", "SIGNATURE", "Chunk", "Colour", "Contents",
+    "Header", "Tag", "parse", "parse_header", "serialise",
 ]  # fmt: skip
 
 # a high bit, the name, and both line ends: a transfer as text damages it at once
@@ -87,6 +87,12 @@ class Contents:
     def find(self, tag: int) -> bytes | None:
         """Payload of the first chunk of a kind."""
         return next((chunk.payload for chunk in self.chunks if chunk.tag == tag), None)
+
+    @property
+    def largest_error(self) -> int | None:
+        """Largest error of a 16-bit picture, in levels; None where the file does not say it in two bytes."""
+        payload = self.find(Tag.ERROR)
+        return int.from_bytes(payload, "little") if payload is not None and len(payload) == 2 else None
 
 
 def _varint(value: int) -> bytes:
@@ -185,7 +191,12 @@ def _header(reader: _Reader, name: str, max_pixels: int | None) -> Header:
 
 
 def parse_header(data: bytes, name: str = "data", max_pixels: int | None = None) -> Header:
-    """The header alone, from the first 96 bytes or more of a file."""
+    """The header alone, from the first 96 bytes or more of a file.
+
+    Raises:
+        FormatError: not a file of ours, damaged or cut short.
+        LimitError: the image is larger than `max_pixels`.
+    """
     return _header(_Reader(data[:96], name), name, max_pixels)
 
 

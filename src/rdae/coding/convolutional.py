@@ -12,47 +12,31 @@ import numpy as np
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
-from rdae.coding.tables import Tables
+from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.coding.universal import decode_integers, encode_integers
 from rdae.errors import FormatError, ModelError, TableError
 
 __all__ = ["MEAN_UNIT", "SKIPPED_MAX", "FactorisedCoder", "HyperpriorCoder", "UniversalCoder"]
 
-SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
 MEAN_UNIT = 16  # means, and the latents of a hyperprior, are counted in sixteenths of a step
 BLOCK_MAX, LEVELS_MAX, CHANNELS_MAX = 256, 6, 1 << 16
-COLOURS = 3
 
 
-def _count(model: Model, key: str, largest: int) -> int:
-    """A positive whole number of the card."""
-    value = model.card.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise ModelError(
-            f"Model {model.name!r}: {key} should be a whole number from 1 to {largest}, not {value!r}. "
-            "The codec file is damaged: fetch it again."
-        )
-    return value
-
-
-def _rows(model: Model, name: str, columns: int | None = None) -> np.ndarray:
-    """An integer array of the model with one row per quality level."""
-    array = model.array(name)
-    due = (len(model.lam), array.shape[-1] if columns is None else columns)
-    if array.ndim != 2 or array.shape != due or array.dtype.kind not in "iu":
-        raise ModelError(
-            f"Model {model.name!r}: array {name!r} is {array.dtype} {array.shape}, not whole numbers {due}. "
-            "The codec file is damaged: fetch it again."
-        )
-    return array.astype(np.int64)
-
-
-def _numbers(model: Model, name: str, tables: Tables, columns: int | None = None) -> np.ndarray:
+def _numbers(model: Model, name: str, tables: Tables) -> np.ndarray:
     """Table numbers of each quality level and channel, `(levels, channels)`."""
-    numbers = _rows(model, name, columns)
-    if numbers.size and not (numbers.min() >= 0 and numbers.max() < len(tables) <= 1 << 16):
-        raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
-    return numbers
+    model.rows(name)
+    return model.table_numbers(name, tables)
+
+
+def _fitting_outputs(graph: str, outputs: list, shapes: tuple[tuple[int, ...], ...]) -> list[np.ndarray]:
+    """Outputs of a graph for one example, without the axis of the batch; refused where they are of other shapes."""
+    found = [np.shape(output) for output in outputs]
+    if found != [(1, *shape) for shape in shapes]:
+        raise ModelError(
+            f"The graph {graph!r} gives {found} where {shapes} is due: the parts of the codec file do not fit "
+            "together. Fetch it again."
+        )
+    return [np.asarray(output)[0] for output in outputs]
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
@@ -126,7 +110,7 @@ class FactorisedCoder(_LatentCoder):
             ModelError: the file lacks something, or its numbers do not fit together.
         """
         tables = model.tables("latent")
-        return cls(tables, _numbers(model, "latent.number", tables), _count(model, "block", BLOCK_MAX))
+        return cls(tables, _numbers(model, "latent.number", tables), model.whole("block", 1, BLOCK_MAX))
 
     def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
         """Rounds and codes the latent of a tile, `(channels, H, W)` float32.
@@ -192,8 +176,8 @@ class HyperpriorCoder(_LatentCoder):
         """
         latent, summary = model.tables("latent"), model.tables("summary")
         numbers = _numbers(model, "summary.number", summary)
-        told = _rows(model, "bias"), _rows(model, "shift")
-        block, levels = _count(model, "block", BLOCK_MAX), _count(model, "levels", LEVELS_MAX)
+        told = model.rows("bias"), model.rows("shift")
+        block, levels = model.whole("block", 1, BLOCK_MAX), model.whole("levels", 1, LEVELS_MAX)
         return cls(latent, summary, numbers, told, model.run, block, levels)
 
     def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -207,9 +191,9 @@ class HyperpriorCoder(_LatentCoder):
             TableError: a latent is too large, or not finite.
         """
         size = self._size(latents)
-        (w,) = self._run("hyper_analysis", {"z": np.ascontiguousarray(latents[0][None])})
-        summary = self._seen_summary(size, visible)
-        w = _rounded(np.asarray(w)[0][summary])
+        outputs = self._run("hyper_analysis", {"z": np.ascontiguousarray(latents[0][None])})
+        (w,) = _fitting_outputs("hyper_analysis", outputs, (self._summary_shape(size),))
+        w = _rounded(w[self._seen_summary(size, visible)])
         seen = self._seen(visible)
         numbers, means = self._tables_and_means(w, level, size, seen)
         q = _rounded(latents[0][seen] - means.astype(np.float32) / np.float32(MEAN_UNIT))
@@ -232,10 +216,7 @@ class HyperpriorCoder(_LatentCoder):
         if stream[:1] not in (b"\x00", b"\x01"):
             raise FormatError(f"A stream begins with {stream[:1]!r}, not 0 or 1. The file is damaged: copy it again.")
         reader = SymbolReader(stream[1:])
-        rows, columns = (side // self.unit for side in size)
-        shape = np.broadcast_to(np.int16(0), (self._number.shape[1], rows, columns))[
-            self._seen_summary(size, visible)
-        ].shape
+        shape = np.broadcast_to(np.int16(0), self._summary_shape(size))[self._seen_summary(size, visible)].shape
         w = reader.read(self._spread(level, shape), self._summary).reshape(shape)
         numbers, means = self._tables_and_means(w, level, size, self._seen(visible))
         coded = numbers != 0 if stream[0] else np.ones(numbers.shape, dtype=bool)
@@ -250,11 +231,15 @@ class HyperpriorCoder(_LatentCoder):
         whole = np.zeros((1, w.shape[0], size[0] // self.unit, size[1] // self.unit), dtype=np.float32)
         whole[0, :, : w.shape[1], : w.shape[2]] = w
         bias, shift = (rows[level][None, :, None, None].astype(np.float32) for rows in self._told)
-        numbers, means = self._run("hyper_synthesis", {"w": whole, "bias": bias, "shift": shift})
-        numbers = np.asarray(numbers)[0][seen].astype(np.int64)
+        outputs = self._run("hyper_synthesis", {"w": whole, "bias": bias, "shift": shift})
+        numbers, means = _fitting_outputs("hyper_synthesis", outputs, 2 * (self.shapes(*size)[0],))
+        numbers = numbers[seen].astype(np.int64)
         if numbers.size and not (numbers.min() >= 0 and numbers.max() < self._count):
             raise ModelError("The hyperprior's network names a table that does not exist. Fetch the codec file again.")
-        return numbers, np.asarray(means)[0][seen].astype(np.int64)
+        return numbers, means[seen].astype(np.int64)
+
+    def _summary_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        return self._number.shape[1], size[0] // self.unit, size[1] // self.unit
 
     def _seen_summary(self, size: tuple[int, int], visible: tuple[int, int]) -> tuple[slice, slice, slice]:
         rows, columns = (slice(0, -(-side // self.unit)) for side in visible)
@@ -282,7 +267,7 @@ class UniversalCoder(_LatentCoder):
         Raises:
             ModelError: the card lacks block or channels.
         """
-        return cls(_count(model, "block", BLOCK_MAX), _count(model, "channels", CHANNELS_MAX))
+        return cls(model.whole("block", 1, BLOCK_MAX), model.whole("channels", 1, CHANNELS_MAX))
 
     def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
         """Rounds and codes the latent of a tile, `(channels, H, W)` float32.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 from pathlib import Path
@@ -27,11 +28,16 @@ from rdae.coding.container import QUALITY_LEVELS
 from rdae.coding.tables import Tables
 from rdae.errors import ModelError, TableError
 
-__all__ = ["CODEC_SUFFIX", "CODEC_VERSION", "Model", "load_model", "pack_model", "shipped_models"]
+__all__ = [
+    "CODEC_SUFFIX", "CODEC_VERSION", "Model", "load_model", "pack_model", "shipped_models", "unpack_model",
+    "usable_cores",
+]  # fmt: skip
 
 CODEC_VERSION = 1
 CODEC_SUFFIX = ".codec"
 SHIPPED = Path(__file__).parent / "models"
+DAMAGED = "The codec file is damaged: fetch it again."
+TABLES_MAX = 1 << 16  # table numbers are kept as uint16
 FILE_MAX = 1 << 28  # a codec file larger than 256 MiB is refused before it is read
 
 
@@ -54,8 +60,14 @@ class Model:
         self.threads, self._optimize = threads, optimize
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
-        if self.lam.shape != (QUALITY_LEVELS,) or not (np.diff(self.lam) > 0).all():
+        lam = self.lam
+        if lam.shape != (QUALITY_LEVELS,) or lam.dtype.kind != "f" or not (np.diff(lam) > 0).all():
             raise ModelError(f"Model {self.name!r} lacks a rising lam for each of {QUALITY_LEVELS} quality levels.")
+        if not (lam[0] > 0 and lam[-1] <= np.finfo(np.float32).max):  # graphs take it as float32
+            raise ModelError(
+                f"Model {self.name!r}: lam should be positive and within float32, not {lam[0]:g} to {lam[-1]:g}. "
+                "The codec file is damaged: fetch it again."
+            )
 
     @property
     def name(self) -> str:
@@ -88,8 +100,76 @@ class Model:
         except TableError as error:
             raise ModelError(f"The tables {name!r} of model {self.name!r} are damaged: {error}") from error
 
+    def whole(self, key: str, least: int, most: int) -> int:
+        """A whole number of the card.
+
+        Raises:
+            ModelError: it is missing, no whole number, or not between `least` and `most`.
+        """
+        return self._whole(self.card.get(key), key, least, most)
+
+    def pair(self, key: str, least: int, most: int) -> tuple[int, int]:
+        """Two whole numbers of the card.
+
+        Raises:
+            ModelError: they are missing, not two whole numbers, or not between `least` and `most`.
+        """
+        value = self.card.get(key)
+        if not isinstance(value, list) or len(value) != 2:
+            raise ModelError(f"Model {self.name!r}: {key} should be two whole numbers, not {value!r}. {DAMAGED}")
+        return self._whole(value[0], key, least, most), self._whole(value[1], key, least, most)
+
+    def weight(self, key: str) -> float:
+        """A number of the card that is finite and not negative.
+
+        Raises:
+            ModelError: it is missing or not such a number.
+        """
+        value = self.card.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise ModelError(f"Model {self.name!r}: {key} should be a number from 0, not {value!r}. {DAMAGED}")
+        return float(value)
+
+    def rows(self, name: str, columns: int | None = None) -> np.ndarray:
+        """An integer array with one row per quality level, `(levels, columns)` int64.
+
+        Raises:
+            ModelError: it is missing, of another shape, or holds no whole numbers.
+        """
+        array = self.array(name)
+        if (
+            array.ndim != 2
+            or array.dtype.kind not in "iu"
+            or 0 in array.shape
+            or (array.shape != (len(self.lam), array.shape[1] if columns is None else columns))
+        ):
+            raise ModelError(
+                f"Model {self.name!r}: array {name!r} is {array.dtype} {array.shape}, not whole numbers with a row for "
+                f"each quality level. {DAMAGED}"
+            )
+        return array.astype(np.int64)
+
+    def table_numbers(self, name: str, tables: Tables) -> np.ndarray:
+        """An integer array of any shape that names tables, int64.
+
+        Raises:
+            ModelError: it is missing, or names a table that is not there.
+        """
+        array = self.array(name)
+        inside = array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() < len(tables)
+        if not inside or len(tables) > TABLES_MAX:
+            raise ModelError(f"Model {self.name!r} names tables that it does not hold. Fetch the codec file again.")
+        return array.astype(np.int64)
+
+    def _whole(self, value: Any, key: str, least: int, most: int) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ModelError(
+                f"Model {self.name!r}: {key} should be a whole number from {least} to {most}, not {value!r}. {DAMAGED}"
+            )
+        return value
+
     def run(self, graph: str, inputs: dict[str, Any]) -> list[Any]:
-        """Outputs of a graph for float32 arrays; large ones may be kept in the runtime's own form between calls.
+        """Outputs of a graph, arrays, for arrays of the types that the graph declares (float32, int8, int16).
 
         Raises:
             ModelError: the file has no such graph, or the runtime refuses it.
@@ -112,7 +192,7 @@ class Model:
         data = self.array(f"graph.{graph}").tobytes()
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads or _cores()
+        options.intra_op_num_threads = self.threads or usable_cores()
         options.inter_op_num_threads = 1
         # each of twenty graphs has threads of its own: those of one must not spin while another works
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -126,7 +206,7 @@ class Model:
             raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores this process may use. The runtime's own default also ties its threads to cores, allowed or not."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -137,7 +217,9 @@ def _card(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     try:
         card = json.loads(arrays["card"].tobytes().decode("utf-8"))
         version = card["version"]
-        card["name"], card["coder"], card["tile"], card["halo"]
+        card["coder"], card["tile"], card["halo"]
+        if not isinstance(card["name"], str):
+            raise TypeError(f"the name {card['name']!r} is no text")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(
             f"This is not a codec file ({error!r} in its card). Pass one that `rdae train` wrote."

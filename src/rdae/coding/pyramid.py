@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdae.coding.coder import Run, fitting
-from rdae.coding.model import Model
+from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
+from rdae.coding.model import TABLES_MAX, Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
-from rdae.coding.tables import Tables
+from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
 __all__ = [
@@ -31,7 +31,7 @@ SPREAD_THRESHOLDS = (1, 3, 7, 15, 31, 63, 127)  # bucket b holds spreads from 2*
 LOW_DEPTHS = 5
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
-SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
+LEVELS_MAX = 10  # tiles are padded to 2048 pixels then
 
 
 def network_of_level(level: int) -> int:
@@ -146,18 +146,12 @@ class PyramidCoder:
             ModelError: the file lacks something, or its numbers do not fit together.
         """
         details, low = model.tables("details"), model.tables("low")
-        try:
-            levels, weight = int(model.card["levels"]), float(model.card["distortion_weight"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"The card of model {model.name!r} lacks {error}. Fetch the codec file again.") from error
-        number, corner = (model.array(f"low.{name}").astype(np.int64) for name in ("number", "corner"))
+        levels, weight = model.whole("levels", 1, LEVELS_MAX), model.weight("distortion_weight")
+        number, corner = (model.table_numbers(f"low.{name}", low) for name in ("number", "corner"))
         shapes = (LOW_DEPTHS, 2, COLOURS, len(SPREAD_THRESHOLDS) + 1), (COLOURS,)
-        whole = (number.shape, corner.shape) == shapes and len(details) > 0
-        if not whole or min(number.min(), corner.min()) < 0 or max(number.max(), corner.max()) >= len(low):
+        if (number.shape, corner.shape) != shapes or not 0 < len(details) <= TABLES_MAX:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
-        biases = [model.array(f"bias.{level}") for level in range(1, levels + 1)]
-        if levels < 1 or any(bias.shape[:1] != model.lam.shape for bias in biases):
-            raise ModelError(f"Model {model.name!r} lacks biases for each quality level. Fetch the codec file again.")
+        biases = [model.rows(f"bias.{level}") for level in range(1, levels + 1)]
         tables = PyramidTables(details, low, number, corner, biases, levels)
         return cls(tables, model.run, weight)
 
@@ -173,27 +167,31 @@ class PyramidCoder:
         details = [(4 * BANDS, height >> level + 1, width >> level + 1) for level in range(levels, 0, -1)]
         return [(COLOURS, height >> levels, width >> levels), *details]
 
-    def encode(self, latents: list[np.ndarray], quality: int, visible: tuple[int, int]) -> tuple[bytes, list]:
+    def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
         """Rounds and codes the latents of a tile.
 
         Args:
             latents: float32, shapes as `shapes` says, in units of the step.
-            quality: quality level, a row of the tables of biases.
+            level: quality level, a row of the tables of biases.
             visible: height and width of the tile before padding.
 
         Returns:
             `(stream, symbols)`; the first bytes of the stream say which passes leave out near-certain zeros.
         """
         writer = _Encoding(self, latents)
-        symbols = self._walk(writer, quality, latents[0].shape[1:], visible)
+        symbols = self._walk(writer, level, latents[0].shape[1:], visible)
         flags = sum(1 << k for k, left_out in enumerate(writer.left_out) if left_out)
         return flags.to_bytes(self.flag_bytes, "little") + writer.stream.finish(), symbols
 
-    def decode(self, stream: bytes, quality: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
-        """Symbols of a tile of `size` pixels (padded), of which `visible` are seen."""
+    def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
+        """Symbols of a tile of `size` pixels (padded), of which `visible` are seen.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
         low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
         reader = _Decoding(self, stream)
-        return self._walk(reader, quality, low, visible)
+        return self._walk(reader, level, low, visible)
 
     @property
     def passes(self) -> int:
@@ -211,36 +209,64 @@ class PyramidCoder:
             self._nats = self.tables.details.bits(RDO_CLIP) * np.float32(np.log(2))
         return self._nats
 
-    def _walk(self, side: _Encoding | _Decoding, quality: int, low_size: tuple[int, ...], visible: tuple[int, int]):
+    def _walk(
+        self, side: _Encoding | _Decoding, quality_level: int, low_size: tuple[int, ...], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Symbols of a tile, folded, `shapes` says how: the low band of `low_size`, then level after level.
+
+        What is known so far goes through the networks, which name the tables of the next group; `side` reads or
+        writes it.
+        """
         low, residual = self._walk_low(side, low_size)
         symbols = [low]
         state = None
         for level in range(self.tables.levels, 0, -1):
             net = network_of_level(level)
-            bias = self.tables.biases[level - 1][quality][None, :, None, None].astype(np.float32)
+            bias = self.tables.biases[level - 1][quality_level][None, :, None, None].astype(np.float32)
             if state is None:
-                (h,) = self._run("low", {"residual": _floats(compand(residual)), "bias": bias})
+                (h,) = self._outputs("low", {"residual": _floats(compand(residual)), "bias": bias}, 1)
             else:
                 parents = _floats(compand(symbols[-1]))
-                (h,) = self._run(f"entry{net}", {"state": state, "parents": parents, "bias": bias})
-            h, index, skew = self._run(f"level{net}.start", {"h": h})
-            height, width = index.shape[-2:]
+                (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, "bias": bias}, 1)
+            h, index, skew = self._outputs(f"level{net}.start", {"h": h}, 3)
+            height, width = (side << self.tables.levels >> level + 1 for side in low_size)
             here = np.zeros((4 * BANDS, height, width), dtype=np.int16)
             seen = _seen(level, (height, width), visible)
             groups = groups_of_level(level)
             for k, group in enumerate(groups):
-                q = side.group(level, group, Members(index[0], skew[0]), seen[[c % 4 for c in group]])
+                q = side.group(
+                    level, group, self._members(index, skew, (len(group), height, width)), seen[[c % 4 for c in group]]
+                )
                 here[list(group)] = q
                 last = k + 1 == len(groups)
                 if not (last and level == 1):
                     inputs = {"h": h, "g": _floats(compand(q))}
                     if last:
-                        (h,) = self._run(f"level{net}.finish", inputs)
+                        (h,) = self._outputs(f"level{net}.finish", inputs, 1)
                     else:
-                        h, index, skew = self._run(f"level{net}.pass{k + 1}", inputs)
+                        h, index, skew = self._outputs(f"level{net}.pass{k + 1}", inputs, 3)
             state = h
             symbols.append(here)
         return symbols
+
+    def _outputs(self, graph: str, inputs: dict[str, np.ndarray], count: int) -> list[np.ndarray]:
+        outputs = self._run(graph, inputs)
+        if len(outputs) != count:
+            raise ModelError(
+                f"The graph {graph!r} has {len(outputs)} outputs, not {count}. Fetch the codec file again."
+            )
+        return outputs
+
+    def _members(self, index: np.ndarray, skew: np.ndarray, shape: tuple[int, int, int]) -> Members:
+        """The densities that a network named for a group; refused where there are no such tables."""
+        scales = len(self.tables.details) // SKEWS
+        due = index.shape == skew.shape == (1, *shape)
+        if not due or not (index.min() >= 0 and index.max() < scales and skew.min() > -SKEWS and skew.max() < SKEWS):
+            raise ModelError(
+                f"A network names tables that do not exist, or not for {shape} symbols: the parts of the codec file do "
+                "not fit together. Fetch it again."
+            )
+        return Members(index[0], skew[0])
 
     def _walk_low(self, side: _Encoding | _Decoding, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         height, width = size
@@ -295,6 +321,16 @@ def _seen(level: int, folded: tuple[int, int], visible: tuple[int, int]) -> np.n
     return (row < rows) & (column < columns)
 
 
+def _kept(x: np.ndarray) -> np.ndarray:
+    """Rounded latents as they are, refused where one is no symbol."""
+    if not (x.max(initial=0) <= SYMBOL_LIMIT and x.min(initial=0) >= -SYMBOL_LIMIT):  # NaN is refused too
+        raise TableError(
+            f"A latent lies past {SYMBOL_LIMIT}, the largest symbol that is kept, or is no number. "
+            "Use a lower quality, or check the model's weights for infinities."
+        )
+    return x
+
+
 class Members(NamedTuple):
     """The density of each symbol of a group: int8 arrays as the networks name them."""
 
@@ -314,7 +350,7 @@ class _Encoding:
 
     def __init__(self, coder: PyramidCoder, latents: list[np.ndarray]) -> None:
         self._coder, self._latents = coder, latents
-        self._low = np.floor(latents[0] + np.float32(0.5)).astype(np.int32)
+        self._low = _kept(np.floor(latents[0] + np.float32(0.5))).astype(np.int32)
         self.stream = SymbolWriter()
         self.left_out: list[bool] = []  # for each pass: are the near-certain zeros?
 
@@ -341,7 +377,7 @@ class _Encoding:
 
     def _round(self, z: np.ndarray, members: Members) -> np.ndarray:
         """To the nearest integer, or the next toward zero where that costs less in all."""
-        nearest = np.floor(np.abs(z) + np.float32(0.5))
+        nearest = _kept(np.floor(np.abs(z) + np.float32(0.5)))
         near = np.flatnonzero((nearest > 0) & (nearest <= RDO_CLIP))
         numbers, mirrored = members.at(near)
         signed, n = z.ravel()[near], nearest.ravel()[near].astype(np.int32)
@@ -350,7 +386,7 @@ class _Encoding:
         column = numbers * np.int32(2 * RDO_CLIP + 1) + RDO_CLIP + side * n
         gain = nats[column] - nats[column - side]
         short = n - np.abs(signed)  # (|z| - n + 1)**2 - (|z| - n)**2 = 1 - 2 (n - |z|)
-        q = fitting(np.sign(z) * nearest, TableError)
+        q = (np.sign(z) * nearest).astype(np.int16)
         down = near[self._coder._weight * (1 - 2 * short) < gain]
         q.ravel()[down] -= np.sign(q.ravel()[down])
         return q

@@ -11,9 +11,10 @@ import numpy as np
 
 from rdae.errors import TableError
 
-__all__ = ["PRECISION", "Tables", "integer_table"]
+__all__ = ["PRECISION", "SKIPPED_MAX", "Tables", "integer_table"]
 
 PRECISION = 16
+SKIPPED_MAX = 1  # a symbol this large may be given up where the tables are all but sure of a zero
 
 
 def integer_table(mass: np.ndarray, precision: int = PRECISION) -> np.ndarray:
@@ -56,10 +57,15 @@ class Tables:
     """
 
     def __init__(self, reach: np.ndarray, counts: np.ndarray) -> None:
-        self.reach = np.asarray(reach, dtype=np.int32)
-        self.counts = np.asarray(counts, dtype=np.int32)
+        reach, counts = np.asarray(reach), np.asarray(counts)
+        if not {reach.dtype.kind, counts.dtype.kind} <= {"i", "u"} or (reach.ndim, counts.ndim) != (1, 1):
+            raise TableError(
+                f"Tables are two lists of whole numbers, not {reach.dtype} {reach.shape} and {counts.dtype} "
+                f"{counts.shape}. The codec file is damaged: fetch it again."
+            )
+        self.reach, self.counts = reach.astype(np.int32), counts.astype(np.int32)
         sizes = 2 * self.reach.astype(np.int64) + 2
-        if (self.reach < 0).any() or self.reach.ndim != 1 or int(sizes.sum()) != self.counts.size:
+        if (self.reach < 0).any() or int(sizes.sum()) != self.counts.size:
             raise TableError(
                 f"{self.reach.size} tables should hold {int(sizes.sum())} counts, not {self.counts.size}. "
                 "The codec file is damaged: fetch it again."

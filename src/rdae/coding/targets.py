@@ -8,13 +8,22 @@ from rdae.errors import TargetError
 
 __all__ = ["largest_within", "lowest_reaching", "smallest_from"]
 
-LOOK_UP = 10  # levels; bytes of pictures of 32 x 32 pixels were never lower more than eight levels up
+SMALL = 1 << 13  # bytes; only files below may shrink, by a few words, as quality rises: 32-bit words, few symbols
+LOOK_UP = 10  # levels; how far a smaller file may be
+SLACK = 16  # bytes; no file above one this much larger than the smallest so far was smaller again
 
 
-def largest_within(size: int, encode: Callable[[int], bytes], levels: int) -> tuple[int, bytes]:
+def largest_within(size: float, encode: Callable[[int], bytes], levels: int, *, beside: int = 0) -> tuple[int, bytes]:
     """The highest level whose bytes keep to `size`, and those bytes.
 
-    Bytes rise with the level, but for a few bytes on tiny images; whatever is found keeps to the size.
+    Bytes rise with the level, but for a few words in small files: there levels above the one that bisection finds are
+    tried too. Whatever is found keeps to the size.
+
+    Args:
+        size: bytes.
+        encode: level to bytes.
+        levels: their number.
+        beside: bytes of the file that are the same at every level.
 
     Raises:
         TargetError: level 0 is already larger.
@@ -22,7 +31,7 @@ def largest_within(size: int, encode: Callable[[int], bytes], levels: int) -> tu
     best = encode(0)
     if len(best) > size:
         raise TargetError(
-            f"This image needs at least {len(best)} bytes (quality 0), more than the {size} asked for. "
+            f"This image needs at least {len(best)} bytes (quality 0), more than the {size:.0f} asked for. "
             "Make the image smaller, or drop its metadata."
         )
     low, high = 0, levels
@@ -33,6 +42,14 @@ def largest_within(size: int, encode: Callable[[int], bytes], levels: int) -> tu
             high = middle
         else:
             low, best = middle, data
+    at = low + 1  # known to be too large
+    while len(best) < SMALL + beside and at < min(low + LOOK_UP, levels - 1):
+        at += 1
+        data = encode(at)
+        if len(data) <= size:
+            low, best = at, data
+        elif len(data) > size + SLACK:
+            break
     return low, best
 
 
@@ -56,11 +73,25 @@ def lowest_reaching(psnr: float, attempt: Callable[[int], tuple[bytes, float]], 
     return high, best
 
 
-def smallest_from(level: int, encode: Callable[[int], bytes], levels: int) -> tuple[int, bytes]:
+def smallest_from(level: int, encode: Callable[[int], bytes], levels: int, *, beside: int = 0) -> tuple[int, bytes]:
     """The smallest file of `level` or one of the `LOOK_UP` levels above it, the best quality among equals.
 
-    On tiny pictures a better quality may take a few bytes less. Whoever asked for the lower one then gets the better
-    one, so that bytes never fall as the wished quality rises.
+    In small files a better quality may take a few bytes less. Whoever asked for the lower one then gets the better
+    one, so that bytes never fall as the wished quality rises. A file of `SMALL` bytes or more is taken as it is.
+
+    Args:
+        level: the lowest one wished for.
+        encode: level to bytes.
+        levels: their number.
+        beside: bytes of the file that are the same at every level.
     """
-    files = [(at, encode(at)) for at in range(level, min(level + LOOK_UP, levels - 1) + 1)]
-    return min(files, key=lambda file: (len(file[1]), -file[0]))
+    found, best = level, encode(level)
+    if len(best) >= SMALL + beside:
+        return found, best
+    for at in range(level + 1, min(level + LOOK_UP, levels - 1) + 1):
+        data = encode(at)
+        if len(data) <= len(best):
+            found, best = at, data
+        elif len(data) > len(best) + SLACK:
+            break
+    return found, best

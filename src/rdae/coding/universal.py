@@ -10,6 +10,8 @@ Source: Elias 1975, "Universal codeword sets and representations of the integers
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 
 from rdae.errors import FormatError, TableError
@@ -17,6 +19,8 @@ from rdae.errors import FormatError, TableError
 __all__ = ["DIGITS_MAX", "code_bits", "decode_integers", "encode_integers", "gamma_bits"]
 
 DIGITS_MAX = 32  # no code word has more zeros in front
+# a run of r - 1 zeros takes at most 2 r - 1 bits, the number below 2**31 that ends it 61 and a sign: 63 each if r = 1
+NUMBER_BITS_MAX = 63
 
 
 def _magnitude(m: np.ndarray) -> np.ndarray:
@@ -67,16 +71,18 @@ def encode_integers(values: np.ndarray) -> bytes:
 
 
 def decode_integers(data: bytes, count: int) -> np.ndarray:
-    """The `count` integers in a code, int64.
+    """The `count` integers in a code, int64. Time and memory are bounded by `count`, whatever `data` is.
 
     Raises:
         FormatError: the code is cut short, damaged, or holds another number of integers.
     """
+    if 8 * len(data) > NUMBER_BITS_MAX * count + 7:
+        raise FormatError(
+            f"A universal code of {len(data)} bytes is too long for {count} numbers. The file is damaged."
+        )
     bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
-    starts, ones = _parse(bits)
+    starts, ones = _parse(bits, 2 * count)
     digits = ones - starts
-    if digits.size and int(digits.max()) > DIGITS_MAX:
-        raise FormatError("A universal code holds a number that no encoder writes. The file is damaged.")
     words = np.zeros(ones.size, dtype=np.int64)
     for place in range(int(digits.max()) + 1 if digits.size else 0):
         here = np.minimum(ones + place, bits.size - 1)
@@ -93,22 +99,22 @@ def decode_integers(data: bytes, count: int) -> np.ndarray:
     return values
 
 
-def _parse(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each code word starts, and where its first 1 is."""
-    size = bits.size
-    following = np.where(bits == 1, np.arange(size), size)
-    next_one = [*np.minimum.accumulate(following[::-1])[::-1].tolist(), size]
-    starts: list[int] = []
-    ones: list[int] = []
+def _parse(bits: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each code word starts, and where its first 1 is; at most `most` words."""
+    text, size = bits.tobytes(), bits.size
+    starts, ones = array("q"), array("q")
     position, signed = 0, 0
-    while next_one[position] < size:
-        one = next_one[position]
+    while (one := text.find(1, position, position + DIGITS_MAX + 1)) >= 0:
+        if len(starts) == most:
+            raise FormatError("A universal code holds more numbers than are due. The file is damaged.")
         starts.append(position)
         ones.append(one)
         position = 2 * one - position + 1 + signed
         signed = 1 - signed
         if position > size:
             raise FormatError("A universal code ends within a number. The file is cut short or damaged.")
+    if size - position > DIGITS_MAX:
+        raise FormatError("A universal code holds a number that no encoder writes. The file is damaged.")
     if size - position > 7:
         raise FormatError("A universal code is followed by something else. The file is damaged.")
     return np.array(starts, dtype=np.int64), np.array(ones, dtype=np.int64)
