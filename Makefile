@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test test-slow check format docs-examples clean
+.PHONY: demo test test-slow check format clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/python scripts/demo.py examples demo-output
 
-.venv-demo/installed: pyproject.toml constraints.txt
+# what the demo installs is a copy: it is made again when the package changes
+SOURCES := $(shell find src/rdae -type f -not -name '*.pyc')
+
+.venv-demo/installed: pyproject.toml constraints.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python -m pip install --quiet -c constraints.txt .
 	touch $@

@@ -20,7 +20,7 @@ from rdae.networks.convolutional import (
     typical_spread,
 )
 from rdae.networks.exact import EXACT_LIMIT
-from rdae.networks.gains import Gains, Interpolated
+from rdae.networks.gains import Gains, Interpolated, require_range
 from rdae.networks.hyper import HyperAnalysis, HyperSynthesis
 
 WIDTHS = (6, 10)
@@ -180,6 +180,33 @@ def test_gains_start_as_steps_and_their_inverse():
 def test_ranges_without_a_span_are_refused():
     with pytest.raises(ShapeError, match="smaller one first"):
         Interpolated(2, lam=(5.0, 5.0))
+
+
+def test_gains_that_are_not_learned_for_every_lam_are_refused():
+    encoder = ConvolutionalEncoder(WIDTHS, lam=(20.0, 1000.0))
+    require_range(encoder, (20.0, 1000.0))
+    for lam in ((10.0, 1000.0), (20.0, 2000.0)):
+        with pytest.raises(ModelError, match=rf"Build encoder, decoder and prior with lam=\({lam[0]:g}, {lam[1]:g}\)"):
+            require_range(encoder, lam)
+
+
+@torch.no_grad()
+def test_mixed_precision_leaves_the_linear_path_and_the_gains_whole():
+    """A fresh network adds nothing, so what is left is the linear path: bfloat16 keeps 8 bits of a coefficient, and
+    at steps of 3 grey levels the lowest ones are of the order of a thousand."""
+    y, lam = picture(96, 128), torch.tensor([6.0 * (255 / 3) ** 2])
+    encoder, decoder = ConvolutionalEncoder(WIDTHS), ConvolutionalDecoder(WIDTHS)
+    with torch.no_grad():
+        for gain in (encoder.gain, decoder.gain, decoder.step):
+            gain.learned.table.normal_(0, 0.3, generator=torch.Generator().manual_seed(4))
+    z = encoder(y, lam)
+    y_hat = decoder(z, lam)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert encoder.down[0](y).dtype == torch.bfloat16  # the networks do run in it
+        assert torch.equal(encoder.gain(lam), encoder.gain(lam).float())
+        assert torch.equal(encoder(y, lam), z)
+        assert torch.equal(decoder(z, lam), y_hat)
+        assert torch.equal(decoder(z.bfloat16(), lam), decoder(z.bfloat16().float(), lam))
 
 
 def test_typical_spread_falls_with_frequency():

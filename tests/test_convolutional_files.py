@@ -27,7 +27,7 @@ from rdae.priors.hyperprior import Hyperprior
 from rdae.priors.magnitude import MagnitudePrior
 from rdae.training.codec_recipe import CodecRecipe, step_loss
 from rdae.training.export import density_tables
-from rdae.training.export_convolutional import export_convolutional, quality_lam
+from rdae.training.export_convolutional import export_convolutional
 
 WIDTHS = (6, 10)
 BLOCK, LEVELS = 4, 1
@@ -216,7 +216,7 @@ def test_large_latents_survive(trained):
 def test_the_same_weights_give_the_same_file(trained):
     assert export_convolutional(trained.torch, recipe_of(trained.kind), {"data": "synthetic"}) == trained.data
     assert trained.model.card["coder"] == trained.kind
-    assert (trained.model.lam == quality_lam(recipe_of(trained.kind)).numpy()).all()
+    assert (trained.model.lam == recipe_of(trained.kind).lam_of_levels().numpy()).all()
 
 
 def altered(model: Model, **arrays: np.ndarray) -> Model:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from rdae.coding import fidelity
 from rdae.distortions import absolute_error, ms_ssim, ms_ssim_distortion, psnr, squared_error
 from rdae.errors import ShapeError
 
@@ -62,10 +63,10 @@ def test_shapes_must_be_equal(distortion):
 def test_psnr_of_known_errors():
     y = torch.zeros(3, 3, 4, 4, dtype=torch.float64)
     y_hat = y + torch.tensor([0.0, 1.0, 25.5], dtype=torch.float64)[:, None, None, None]
-    decibels = psnr(y, y_hat)
+    decibels = psnr(y, y_hat, peak=255)
     assert decibels[0] == math.inf
     assert_close(decibels[1:], torch.tensor([20 * math.log10(255), 20.0], dtype=torch.float64))
-    assert_close(psnr(y / 255, y_hat / 255, peak=1.0)[1:], decibels[1:])
+    assert_close(psnr(y / 255, y_hat / 255)[1:], decibels[1:])  # of what networks see
 
 
 def test_identical_images_have_ms_ssim_one():
@@ -77,21 +78,23 @@ def test_identical_images_have_ms_ssim_one():
 @pytest.mark.parametrize(("height", "width", "sigma"), list(REFERENCE))
 def test_ms_ssim_equals_the_reference_values(height, width, sigma):
     y, y_hat = pair(height, width, sigma)
-    value = float(ms_ssim(y, y_hat))
+    value = float(ms_ssim(y, y_hat, peak=255))
     assert abs(value - REFERENCE[height, width, sigma]) < 1e-6
-    assert_close(ms_ssim_distortion(y, y_hat), torch.tensor([(1 - value) * y.numel()], dtype=torch.float64))
+    assert_close(ms_ssim_distortion(y, y_hat, peak=255), torch.tensor([(1 - value) * y.numel()], dtype=torch.float64))
 
 
 def test_ms_ssim_equals_another_implementation():
     other = pytest.importorskip("pytorch_msssim")
     for height, width, sigma in REFERENCE:
         y, y_hat = pair(height, width, sigma)
-        assert_close(ms_ssim(y, y_hat), other.ms_ssim(y, y_hat, data_range=255, size_average=False), rtol=0, atol=1e-6)
+        assert_close(
+            ms_ssim(y, y_hat, peak=255), other.ms_ssim(y, y_hat, data_range=255, size_average=False), rtol=0, atol=1e-6
+        )
 
 
 def test_ms_ssim_does_not_depend_on_the_unit():
     y, y_hat = pair(161, 200, 12.0)
-    assert_close(ms_ssim(y / 255, y_hat / 255, peak=1.0), ms_ssim(y, y_hat))
+    assert_close(ms_ssim(y / 255, y_hat / 255), ms_ssim(y, y_hat, peak=255))
 
 
 def test_images_too_small_for_five_scales_are_refused():
@@ -100,8 +103,37 @@ def test_images_too_small_for_five_scales_are_refused():
 
 
 def test_the_distortion_of_ms_ssim_has_a_gradient():
-    y, y_hat = pair(161, 161, 20.0)
+    y, y_hat = (x / 255 for x in pair(161, 161, 20.0))
     y_hat.requires_grad_()
     ms_ssim_distortion(y, y_hat).sum().backward()
     assert torch.isfinite(y_hat.grad).all()
     assert y_hat.grad.abs().sum() > 0
+
+
+def levels(height: int, width: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """`pair` as pictures, `(H, W, 3)` uint8, the second one brighter: the luminance term shall have a say."""
+    y, y_hat = (np.moveaxis(x[0].numpy(), 0, 2) for x in pair(height, width, sigma))
+    return y.round().astype(np.uint8), (0.8 * y_hat + 40).round().astype(np.uint8)
+
+
+def of_pictures(a: np.ndarray, b: np.ndarray) -> float:
+    """MS-SSIM by PyTorch, of values in [0, 1]."""
+    return float(ms_ssim(*(torch.from_numpy(x).permute(2, 0, 1)[None].double() / 255 for x in (a, b))))
+
+
+@pytest.mark.parametrize(("height", "width"), [(161, 161), (176, 192), (163, 203), (199, 170)])
+def test_ms_ssim_without_pytorch_is_the_same(height, width):
+    """Both in float64, sums in another order: 1e-12 is thousands of roundings. Sides are even, or odd at some scale."""
+    a, b = levels(height, width, 30.0)
+    assert abs(fidelity.ms_ssim(a, b) - of_pictures(a, b)) < 1e-12
+    deep = [x.astype(np.uint16) * 257 for x in (a, b)]
+    assert abs(fidelity.ms_ssim(*deep) - of_pictures(a, b)) < 1e-12
+
+
+@pytest.mark.parametrize("scale", range(4))
+def test_the_comparison_would_see_two_weights_exchanged(scale, monkeypatch):
+    a, b = levels(163, 203, 30.0)
+    changed = list(fidelity.WEIGHTS)
+    changed[scale], changed[scale + 1] = changed[scale + 1], changed[scale]
+    monkeypatch.setattr(fidelity, "WEIGHTS", tuple(changed))
+    assert abs(fidelity.ms_ssim(a, b) - of_pictures(a, b)) > 1e-4

@@ -10,7 +10,7 @@ import pytest
 
 from rdae.cli.coding import info
 from rdae.coding.container import Colour, Contents, Header, serialise
-from rdae.coding.quality import psnr, psnr_luma_chroma
+from rdae.coding.fidelity import psnr, psnr_luma_chroma
 from rdae.errors import ShapeError
 
 

@@ -49,8 +49,11 @@ def absolute_error(y: Tensor, y_hat: Tensor) -> Tensor:
     return (y - y_hat).abs().flatten(1).sum(1)
 
 
-def psnr(y: Tensor, y_hat: Tensor, peak: float = 255.0) -> Tensor:
-    """Peak signal-to-noise ratio of each example in dB, `10 log10(peak**2 / mse)`; inf where equal."""
+def psnr(y: Tensor, y_hat: Tensor, peak: float = 1.0) -> Tensor:
+    """Peak signal-to-noise ratio of each example in dB, `10 log10(peak**2 / mse)`; inf where equal.
+
+    `peak` is the largest value that y can take: 1 for the pictures that networks see, 255 for levels of 8 bits.
+    """
     mse = squared_error(y, y_hat) / y[0].numel()
     return 10 * torch.log10(peak**2 / mse)
 
@@ -67,13 +70,13 @@ def _blur(x: Tensor, window: Tensor) -> Tensor:
     return F.conv2d(x, window.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
 
-def ms_ssim(y: Tensor, y_hat: Tensor, peak: float = 255.0) -> Tensor:
+def ms_ssim(y: Tensor, y_hat: Tensor, peak: float = 1.0) -> Tensor:
     """Multi-scale structural similarity of each example, mean over channels (Wang, Simoncelli & Bovik 2003).
 
     Args:
         y: `(batch, channels, height, width)`, values in [0, peak]; the shorter side at least 161.
         y_hat: same shape.
-        peak: largest value.
+        peak: largest value; 1 for the pictures that networks see, 255 for levels of 8 bits.
 
     Returns:
         `(batch,)`, at most 1.
@@ -106,6 +109,9 @@ def ms_ssim(y: Tensor, y_hat: Tensor, peak: float = 255.0) -> Tensor:
     return product.mean(1)
 
 
-def ms_ssim_distortion(y: Tensor, y_hat: Tensor, peak: float = 255.0) -> Tensor:
-    """`elements * (1 - MS-SSIM)` of each example: grows with the image, as a rate does; unit-less."""
+def ms_ssim_distortion(y: Tensor, y_hat: Tensor, peak: float = 1.0) -> Tensor:
+    """`elements * (1 - MS-SSIM)` of each example: grows with the image, as a rate does; unit-less.
+
+    As a model's distortion it takes pictures in [0, 1] with sides of at least 161, and lam counts nats per element.
+    """
     return (1 - ms_ssim(y, y_hat, peak)) * y[0].numel()

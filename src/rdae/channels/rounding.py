@@ -4,7 +4,8 @@ A channel answers one call with two tensors, the value whose rate is charged and
 for most channels they are the same. In `eval()` mode every channel of this file rounds, which is what a file holds.
 
 Rounding is `floor(z + 1/2)`: halves go up (0.5 -> 1, -0.5 -> 0, 1.5 -> 2, 2.5 -> 3), unlike `torch.round`,
-which sends halves to even.
+which sends halves to even. `RateDistortionRounding` is the exception, in training and after: there halves go away
+from zero, and with a prior to whichever neighbour costs less.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rdae.errors import DataError, MissingExtraError
+from rdae.cli.training import training_extra
+from rdae.errors import DataError
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -21,14 +22,10 @@ Steps = Annotated[int, typer.Option("--steps", min=2, help="Pictures from one en
 
 
 def _opened(path: Path, seed: int) -> Any:
-    try:
+    with training_extra():
         import torch
 
         from rdae.recipes.model_file import open_model
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Generative models need PyTorch ({error}). Install it with: pip install 'rdae[train]'"
-        ) from error
     torch.manual_seed(seed)
     return open_model(path)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import enum
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +16,10 @@ import typer
 
 from rdae.errors import DataError, MissingExtraError
 
-__all__ = ["RecipeName", "train"]
+__all__ = ["Accelerator", "Precision", "RecipeName", "published", "train", "training_extra"]
+
+EXTRA = {"lightning_fabric", "onnx", "tensorboard", "torch"}  # what the extra `train` installs
+PRIVATE = ("--data", "--valid", "--out", "-o")  # options whose values are places on the user's machine
 
 
 class RecipeName(enum.StrEnum):
@@ -30,6 +35,70 @@ class RecipeName(enum.StrEnum):
     iwae = "iwae"
     vamp_vae = "vamp_vae"
     ladder_vae = "ladder_vae"
+
+
+class Accelerator(enum.StrEnum):
+    """What a run computes on, as Lightning Fabric names it."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+    mps = "mps"
+
+
+class Precision(enum.StrEnum):
+    """In what a run computes, as Lightning Fabric names it."""
+
+    whole = "32-true"
+    bfloat = "bf16-mixed"
+
+
+def _devices(value: str) -> str:
+    if value != "auto" and not (value.isascii() and value.isdigit() and int(value)):
+        raise typer.BadParameter(f"{value!r} is neither a number of devices, 1 or more, nor auto.")
+    return value
+
+
+@contextlib.contextmanager
+def training_extra() -> Iterator[None]:
+    """Says how to install what the extra `train` lacks. An import that fails for another reason fails as it is.
+
+    Raises:
+        MissingExtraError: a package of the extra is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        raise MissingExtraError(
+            f"This command needs PyTorch and friends, but {error.name} is not installed. "
+            "Install them with: pip install 'rdae[train]'"
+        ) from error
+
+
+def published(arguments: list[str]) -> str:
+    """A command for a model card: as typed, but of each folder or file only its name, not where it lies.
+
+    Args:
+        arguments: what followed `rdae`.
+    """
+    shown, place = ["rdae"], False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if place:
+            argument = _name(argument)
+        elif equals and option in PRIVATE:
+            argument = f"{option}={_name(value)}"
+        elif argument.startswith("-o") and argument != "-o":
+            argument = "-o" + _name(argument[2:])
+        place = not place and argument in PRIVATE
+        shown.append(argument)
+    return shlex.join(shown)
+
+
+def _name(place: str) -> str:
+    return Path(place).name or "FOLDER"
 
 
 def train(
@@ -56,26 +125,24 @@ def train(
     options: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of a generative recipe; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,
-    accelerator: Annotated[str, typer.Option("--accelerator", help="cpu, gpu or auto.")] = "auto",
-    devices: Annotated[str, typer.Option("--devices", help="How many, or auto. CPU: processes.")] = "1",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of weights, batches and noise.")] = 0,
+    accelerator: Annotated[Accelerator, typer.Option("--accelerator", help="What to compute on.")] = Accelerator.auto,
+    devices: Annotated[
+        str, typer.Option("--devices", callback=_devices, help="How many, or auto. CPU: processes.")
+    ] = "1",
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option("--precision", help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    precision: Annotated[Precision, typer.Option("--precision", help="What to compute in.")] = Precision.whole,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.")] = 0,
     validate_steps: Annotated[int, typer.Option("--validate-steps", min=1, help="Steps between validations.")] = 1000,
     terms: Annotated[str, typer.Option("--terms", help="Licence of the data, for the model card.")] = "not stated",
 ) -> int:
     """Train a codec on a folder of images, or a generative model on any data; ends with a file ready to use."""
-    try:
+    with training_extra():
         from rdae import recipes
         from rdae.coding.files import whole_file
         from rdae.training.loop import Settings
         from rdae.training.loop import train as run
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Training needs PyTorch and friends ({error}). Install them with: pip install 'rdae[train]'"
-        ) from error
-    name, command = recipe.value, shlex.join(["rdae", *sys.argv[1:]])
+    name, command = recipe.value, published(sys.argv[1:])
     codec = name in recipes.CODEC_RECIPES
     parts: Any
     if codec:
@@ -90,8 +157,8 @@ def train(
     parts = replace(parts, steps=steps or parts.steps, batch=batch or parts.batch)
     folder = out or Path("runs") / name
     settings = Settings(
-        data=Path(data), out=folder, valid=Path(valid) if valid else None, seed=seed, accelerator=accelerator,
-        devices=devices, nodes=nodes, precision=precision, workers=workers, validate_steps=validate_steps,
+        data=Path(data), out=folder, valid=Path(valid) if valid else None, seed=seed, accelerator=accelerator.value,
+        devices=devices, nodes=nodes, precision=precision.value, workers=workers, validate_steps=validate_steps,
     )  # fmt: skip
     checkpoint = run(parts, settings)
     if checkpoint is None:  # not the first process

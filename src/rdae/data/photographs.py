@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,21 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rdae.errors import DataError
+from rdae.coding.image import read_picture, to_pil
+from rdae.errors import DataError, RdaeError
 
-__all__ = ["Crops", "find_images", "read_rgb", "whole_images"]
+__all__ = ["Crops", "decoded_images", "find_images", "read_rgb", "whole_images"]
 
 log = logging.getLogger("rdae")
 CACHE_BYTES = 1 << 30
+SIXTEEN_BIT = {"PNG", "PPM"}  # formats whose files of mode "I" hold 16 bits; elsewhere it says nothing of the range
 
 
 def find_images(folder: str | Path) -> list[tuple[Path, int]]:
-    """Images below a folder, sorted, with their number of pixels; what cannot be opened is reported and skipped.
+    """Images below a folder, sorted, with their number of pixels.
+
+    What cannot be opened is reported and skipped, and so are images of floats or of 32-bit integers: their files do
+    not say which value is white.
 
     Raises:
         DataError: the folder does not exist or holds no image that can be opened.
@@ -37,6 +43,10 @@ def find_images(folder: str | Path) -> list[tuple[Path, int]]:
             continue
         try:
             with Image.open(path) as image:
+                if image.mode == "F" or (image.mode == "I" and image.format not in SIXTEEN_BIT):
+                    kind = "floats" if image.mode == "F" else "32-bit integers"
+                    log.warning("skipped %s: it holds %s, of no declared range; scale it to 8 or 16 bits", path, kind)
+                    continue
                 found.append((path, image.width * image.height))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             log.warning("skipped %s: %s", path, error)
@@ -46,16 +56,37 @@ def find_images(folder: str | Path) -> list[tuple[Path, int]]:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Pixels of an image file as it should be seen, `(H, W, 3)` uint8."""
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    """Pixels of an image file as it should be seen, `(H, W, 3)` uint8; 16 bits are rounded to 8, alpha is left out.
+
+    Raises:
+        ImageError: the file is damaged, or its values have no declared range.
+        LimitError: it has more pixels than the codec takes.
+    """
+    picture = read_picture(path)
+    pixels = picture.pixels
+    if picture.deep:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.asarray(ImageOps.exif_transpose(to_pil(replace(picture, pixels=pixels, alpha=None))).convert("RGB"))
+
+
+def decoded_images(folder: str | Path) -> Iterator[tuple[Path, np.ndarray]]:
+    """Path and pixels, as of `read_rgb`, of every image below a folder that decodes; the others are reported.
+
+    Raises:
+        DataError: as for `find_images`.
+    """
+    for path, _ in find_images(folder):
+        try:
+            yield path, read_rgb(path)
+        except RdaeError as error:
+            log.warning("skipped: %s", error)
 
 
 @dataclass
 class _Cache:
     """Decoded images, the least recently used dropped first."""
 
-    budget: int = CACHE_BYTES
+    budget: int
     used: int = 0
     images: OrderedDict[Path, np.ndarray] = field(default_factory=OrderedDict)
 
@@ -84,6 +115,9 @@ class Crops(Dataset):
         steps: number of items.
         seed: of the draws.
         rank, world: this process takes its contiguous share of each batch.
+        cache_bytes: decoded images kept in memory by each process that reads, the least recently used dropped first.
+            A crop of an image that is not kept decodes all of it: where the data do not fit, reading is most of a
+            step, and more memory or smaller files are the cure.
     """
 
     def __init__(
@@ -96,6 +130,7 @@ class Crops(Dataset):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if batch % world:
             raise DataError(f"A batch of {batch} does not split over {world} processes. Choose a multiple of {world}.")
@@ -104,7 +139,7 @@ class Crops(Dataset):
         self.cumulative = np.cumsum(weights / weights.sum())
         self.size, self.batch, self.steps, self.seed = size, batch, steps, seed
         self.share = slice(rank * batch // world, (rank + 1) * batch // world)
-        self._cache = _Cache()
+        self._cache = _Cache(cache_bytes)
         self._broken: set[Path] = set()
 
     def __len__(self) -> int:
@@ -130,9 +165,9 @@ class Crops(Dataset):
                 continue
             try:
                 return _at_least(self._cache.get(path), self.size)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            except RdaeError as error:
                 self._broken.add(path)
-                log.warning("skipped %s: %s", path, error)
+                log.warning("skipped: %s", error)
         raise DataError("None of the images can be decoded. Check the files named above.")
 
 
@@ -148,21 +183,21 @@ def _at_least(image: np.ndarray, size: int) -> np.ndarray:
 def whole_images(folder: str | Path, *, multiple: int, largest: int = 1024) -> list[Tensor]:
     """Images for validation, `(1, 3, H, W)` uint8, cut at the centre to multiples of `multiple` and at most `largest`.
 
+    Images smaller than `multiple` on a side are reported and left out.
+
     Raises:
         DataError: no image is as large as `multiple` on both sides.
     """
     images = []
-    for path, _ in find_images(folder):
-        try:
-            pixels = read_rgb(path)
-        except (OSError, ValueError, SyntaxError) as error:
-            log.warning("skipped %s: %s", path, error)
-            continue
+    for path, pixels in decoded_images(folder):
         height, width = (min(side, largest) // multiple * multiple for side in pixels.shape[:2])
         if height and width:
             top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
             pixels = pixels[top : top + height, left : left + width]
             images.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+        else:
+            rows, columns = pixels.shape[:2]
+            log.warning("not validated on %s: %d x %d pixels, below %d a side", path, columns, rows, multiple)
     if not images:
         raise DataError(f"{folder} has no image of at least {multiple} x {multiple} pixels to validate on.")
     return images

@@ -3,10 +3,10 @@
 Down, a layer halves the resolution: `z[c, i, j] = sum W[c, k, di, dj] y[k, 2i + di, 2j + dj] + b[c]`. Up, a stride-1
 convolution computes four times the wanted channels, an activation follows, and `depth_to_space` lays each four out
 as 2 x 2 pixels. Beside both networks runs a fixed linear path, the orthonormal block transform of JPEG with blocks as
-large as the network's stride; the last layer of each network starts at zero. At step 0 the pair is thus a usable
-transform codec, and training adds to it. Latents are scaled by gain vectors that depend on lam: one model serves all
-rates. After Balle, Laparra & Simoncelli 2017, "End-to-end optimized image compression", without its divisive
-normalisation; residual blocks take its place.
+large as the network's stride, and never in mixed precision; the last layer of each network starts at zero. At step 0
+the pair is thus a usable transform codec, and training adds to it. Latents are scaled by gain vectors that depend on
+lam: one model serves all rates. After Balle, Laparra & Simoncelli 2017, "End-to-end optimized image compression",
+without its divisive normalisation; residual blocks take its place.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ def _activation(x: Tensor) -> Tensor:
 def compressed(z: Tensor) -> Tensor:
     """`z / sqrt(1 + |z|)`: odd, of slope 1 at 0, and slow where latents are large; what networks read of latents."""
     return z / torch.sqrt(1 + z.abs())
+
+
+def _whole_precision(x: Tensor) -> Tensor:
+    """What the linear path computes in: its pixels and coefficients have more digits than bfloat16 keeps."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class Downsample(nn.Conv2d):
@@ -192,7 +197,8 @@ class ConvolutionalEncoder(nn.Module):
         for layer in self.down:
             h = _activation(layer(h))
         correction = self.out(self.residual(h * self.features(lam)))
-        linear = F.conv2d(F.pixel_unshuffle(x, self.block), self.transform)
+        with torch.autocast(y.device.type, enabled=False):
+            linear = F.conv2d(_whole_precision(F.pixel_unshuffle(x, self.block)), self.transform)
         return self.gain(lam) * (linear + CORRECTION * correction)
 
 
@@ -253,7 +259,8 @@ class ConvolutionalDecoder(nn.Module):
                 f"The decoder needs (batch, {self.channels}, height, width), but z is {tuple(z.shape)}. "
                 "Build encoder and decoder with the same widths."
             )
-        linear = F.pixel_shuffle(F.conv2d(z * self.gain(lam), self.transform), self.block)
+        with torch.autocast(z.device.type, enabled=False):
+            linear = F.pixel_shuffle(F.conv2d(_whole_precision(z) * self.gain(lam), self.transform), self.block)
         h = self.residual(_activation(self.read(compressed(z))) * self.features(lam))
         for layer in self.up:
             h = layer(h)

@@ -105,7 +105,7 @@ class ExactConv(nn.Module):
     def quantised(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights, biases (with the rounding half added) and the power-of-two step of each output channel."""
         largest = self.weight.detach().abs().flatten(1).amax(1).clamp_min(1e-6)
-        # 2**-16 at the least keeps bias / step far inside float32 for channels that have died
+        # 2**-12 at the least keeps bias / step far inside float32 for channels that have died
         step = torch.exp2(torch.ceil(torch.log2(largest / WEIGHT_MAX))).clamp_min(2.0**-12)
         unit = step[:, None, None, None]
         scaled = self.weight / unit

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rdae.errors import ShapeError
+from rdae.errors import ModelError, ShapeError
 
-__all__ = ["LAM_RANGE", "UNIT_LAM", "Gains", "Interpolated"]
+__all__ = ["LAM_RANGE", "UNIT_LAM", "Gains", "Interpolated", "require_range"]
 
 LAM_RANGE = (14.0, 50_000.0)  # nats per squared unit of y in [0, 1]: best rounding steps of 167 to 2.8 grey levels
 UNIT_LAM = 6.0  # squared error at this lam is best rounded in steps of 1 (see `networks.pyramid.step_of`)
@@ -42,11 +42,12 @@ class Interpolated(nn.Module):
         self.table = nn.Parameter(torch.zeros(knots, channels))
 
     def forward(self, lam: Tensor) -> Tensor:
-        """Vectors, `(B, channels)`, of lam, `(B,)`."""
+        """Vectors, `(B, channels)`, of lam, `(B,)`; in the precision of the table also under autocast."""
         knots = self.table.shape[0]
         at = ((torch.log(lam) - self.low) * ((knots - 1) / self.span)).clamp(0, knots - 1)
         hats = (1 - (at[:, None] - torch.arange(knots, device=lam.device, dtype=at.dtype)).abs()).clamp_min(0)
-        return hats @ self.table
+        with torch.autocast(lam.device.type, enabled=False):  # of 8 bits, gains at one lam would differ by parts in 256
+            return hats @ self.table
 
 
 class Gains(nn.Module):
@@ -72,3 +73,24 @@ class Gains(nn.Module):
     def forward(self, lam: Tensor) -> Tensor:
         """Factors, `(B, channels, 1, 1)`, of lam, `(B,)`."""
         return torch.exp(self.log(lam))[..., None, None]
+
+
+def require_range(model: nn.Module, lam: tuple[float, float]) -> None:
+    """Checks that every vector of a model is learned over a range of lam; beyond it vectors would be constant.
+
+    Args:
+        model: any.
+        lam: smallest and largest value that the model will be given.
+
+    Raises:
+        ModelError: a vector covers less.
+    """
+    for part in model.modules():
+        if isinstance(part, Interpolated):
+            low, high = math.exp(part.low), math.exp(part.low + part.span)
+            if lam[0] < low * (1 - 1e-9) or lam[1] > high * (1 + 1e-9):
+                raise ModelError(
+                    f"The model's gains are learned for lam from {low:g} to {high:g}, but lam runs from {lam[0]:g} to "
+                    f"{lam[1]:g}. Build encoder, decoder and prior with lam=({lam[0]:g}, {lam[1]:g}), or narrow the "
+                    "recipe's lam."
+                )

@@ -52,7 +52,7 @@ class SymbolDensity(nn.Module):
         zone = _quadratic(self.zone, x).clamp(0, 0.45) if self.zone is not None else 0.0
         inverse = torch.exp(index * -math.log(SCALE_RATIO) - math.log(SCALE_MIN))
         mean = skew.clamp(-SKEW_MAX, SKEW_MAX) / SKEW_UNIT
-        # reflect so that q >= 0: left tails are exact where right tails round to 1 - 1
+        # bins of q < 0 mirror those of q > 0: reflect the mean, and only bins of q >= 0 are left to write down
         mean = torch.where(q < 0, -mean, mean)
         q = q.abs()
         upper = (q + 0.5 + zone) * inverse - mean

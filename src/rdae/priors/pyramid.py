@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rdae.channels import Channel, Coded, Conditional
+from rdae.channels import Channel, Coded, Conditional, Mixed, UniformNoise
 from rdae.coding.pyramid import LOW_DEPTHS, SPREAD_THRESHOLDS, groups_of_level, interpolations, network_of_level
+from rdae.errors import ModelError
 from rdae.networks.exact import SYMBOL_MAX, ExactConv, compand, exact_relu, floor_through, signed_and_absolute
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
@@ -181,7 +182,15 @@ class PyramidPrior(nn.Module):
             u: latents in units of the step, `[low, detail_L, ..., detail_1]`.
             channel: must round in training too, for the networks read symbols.
             lam: weight of the distortion, `(B,)`; told to the networks as ln of the step.
+
+        Raises:
+            ModelError: the channel adds noise in place of rounding.
         """
+        if isinstance(channel, UniformNoise | Mixed):
+            raise ModelError(
+                f"The networks of a PyramidPrior read whole numbers, but {type(channel).__name__} trains on noise. "
+                "Use RateDistortionRounding, Rounding or StraightThrough."
+            )
         with torch.autocast(u[0].device.type, enabled=False):  # integers do not survive 16-bit floats
             return self._code([band.float() for band in u], channel, torch.log(255.0 * step_of(lam.float())))
 

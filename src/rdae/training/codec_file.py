@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from rdae.data.photographs import find_images
+from rdae.data.photographs import decoded_images
+from rdae.errors import DataError
 from rdae.priors.pyramid import PyramidPrior
 from rdae.training.checkpoint import load_checkpoint
 from rdae.training.codec_recipe import CodecRecipe
@@ -21,19 +23,20 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
     Args:
         recipe: that was trained.
         checkpoint: its last checkpoint.
-        data: folder it was trained on; the card says how many images and pixels, not where they lay.
+        data: folder it was trained on; the card says how many images and pixels decode, not where they lay. If it is
+            gone, the card says nothing of them.
         terms: licence of the data.
-        command: as typed.
+        command: that trained it; all who have the file can read it, so without the places of folders.
     """
     state = load_checkpoint(checkpoint)
     model = recipe.model()
     model.load_state_dict(state["average"]["average"])
-    files = find_images(data)
+    amount = _amount(data)
+    images = f"{amount['images']} images, " if amount else ""
     card: dict[str, Any] = {
-        "summary": f"{len(files)} images, {state['step']} steps",
+        "summary": f"{images}{state['step']} steps",
         "training": {
-            "images": len(files),
-            "megapixels": round(sum(pixels for _, pixels in files) / 1e6, 1),
+            **amount,
             "terms": terms,
             "command": command,
             "seed": state["seed"],
@@ -43,3 +46,13 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
     }
     export = export_pyramid if isinstance(model.prior, PyramidPrior) else export_convolutional
     return export(model.eval(), recipe, card)
+
+
+def _amount(data: Path) -> dict[str, Any]:
+    """Number of images that decode, and their pixels; empty where the folder is gone, which must not cost a run."""
+    try:
+        pixels = [image.shape[0] * image.shape[1] for _, image in decoded_images(data)]
+    except DataError as error:
+        logging.getLogger("rdae").warning("the model card says nothing of the images: %s", error)
+        return {}
+    return {"images": len(pixels), "megapixels": round(sum(pixels) / 1e6, 1)}

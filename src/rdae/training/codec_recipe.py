@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.coding.container import QUALITY_LEVELS
 from rdae.data.photographs import Crops, find_images, whole_images
+from rdae.distortions import psnr
+from rdae.networks.gains import require_range
 from rdae.objectives import BITS_PER_NAT, rate_distortion
 from rdae.training.recipe import Point, Recipe, Step
 
 __all__ = ["CodecRecipe", "draw_lam", "step_loss", "validate"]
 
 QUALITIES = (15, 30, 45, 60)
+PSNR_MAX = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,24 @@ class CodecRecipe(Recipe):
     quality_lam: tuple[float, float]
     size: int
     multiple: int
+
+    def lam_at(self, share: float | Tensor) -> Any:
+        """lam at a share of the way from quality 0 to quality 100, a number or a tensor; ln lam is linear in it."""
+        low, high = self.quality_lam
+        return low * (high / low) ** share
+
+    def lam_of_levels(self) -> Tensor:
+        """lam of each quality level of a file, `(QUALITY_LEVELS,)` float64."""
+        return self.lam_at(torch.arange(QUALITY_LEVELS, dtype=torch.float64) / (QUALITY_LEVELS - 1))
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """AdamW over all parameters, once it is known that the model's gains are learned for every lam to be drawn.
+
+        Raises:
+            ModelError: the model's gains cover less than `lam` and `quality_lam`.
+        """
+        require_range(model, (min(self.lam[0], self.quality_lam[0]), max(self.lam[1], self.quality_lam[1])))
+        return super().optimizer(model)
 
     def batches(self, data: Path, *, seed: int, rank: int, world: int) -> Crops:
         return Crops(
@@ -65,12 +88,16 @@ def step_loss(model: nn.Module, y: Tensor, lam: Tensor) -> tuple[Tensor, dict[st
     The weight evens out how much low and high rates pull at shared weights: a model for all rates otherwise learns
     for the high ones, whose terms are a hundred times larger.
     """
-    terms = model(y, lam).terms
+    y_hat, terms, _ = model(y, lam)
     pixels = y.shape[-1] * y.shape[-2]
     bpp = terms.rate.detach() * (BITS_PER_NAT / pixels)
     loss = (rate_distortion(terms, lam) / pixels / (bpp + 0.05).sqrt()).mean()
-    mse = terms.distortion.detach() / (pixels * y.shape[1])
-    return loss, {"bpp": bpp.mean(), "psnr_db": (-10 * torch.log10(mse.clamp_min(1e-10))).mean(), "loss": loss.detach()}
+    return loss, {"bpp": bpp.mean(), "psnr_db": _decibels(y, y_hat.detach().float()).mean(), "loss": loss.detach()}
+
+
+def _decibels(y: Tensor, y_hat: Tensor) -> Tensor:
+    """PSNR of each example, of values in [0, 1]: at most 100 dB, so that one equal picture leaves a mean its sense."""
+    return psnr(y, y_hat).clamp_max(PSNR_MAX)
 
 
 @torch.no_grad()
@@ -82,6 +109,8 @@ def validate(
 ) -> list[Point]:
     """Mean bits per pixel and PSNR over images at a few qualities, with true rounding.
 
+    The PSNR is that of what a file shows, 8-bit levels; an image that comes back exactly counts as 100 dB.
+
     Args:
         model: in `eval()` mode.
         images: `(1, 3, H, W)` uint8.
@@ -89,17 +118,16 @@ def validate(
         qualities: 0 to 100.
     """
     device = next(model.parameters()).device
-    low, high = recipe.quality_lam
     points = []
     for quality in qualities:
-        lam = low * (high / low) ** (quality / 100)
-        bpp = psnr = 0.0
+        lam = recipe.lam_at(quality / 100)
+        bpp = decibels = 0.0
         for pixels in images:
             y = pixels.to(device).float() / 255
             out = model(y, torch.tensor([lam], device=device))
             count = y.shape[-1] * y.shape[-2]
             bpp += float(out.terms.rate) * BITS_PER_NAT / count / len(images)
             shown = (out.y_hat.clamp(0, 1) * 255).round() / 255
-            psnr += float(-10 * torch.log10((shown - y).square().mean())) / len(images)
-        points.append({"quality": float(quality), "bpp": bpp, "psnr_db": psnr})
+            decibels += float(_decibels(y, shown)) / len(images)
+        points.append({"quality": float(quality), "bpp": bpp, "psnr_db": decibels})
     return points

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
-from rdae.coding.container import QUALITY_LEVELS
 from rdae.coding.model import pack_model
 from rdae.coding.pyramid import SKEWS, groups_of_level
 from rdae.coding.tables import integer_table
@@ -282,14 +281,15 @@ def export_pyramid(model: RateDistortionAutoencoder, recipe: CodecRecipe, card: 
     """
     prior = model.prior
     if not isinstance(prior, PyramidPrior) or not isinstance(model.channel, RateDistortionRounding):
-        raise ModelError("Only models with a PyramidPrior and RateDistortionRounding have a codec file so far.")
+        raise ModelError(
+            f"This export is for a PyramidPrior with RateDistortionRounding, not {type(prior).__name__} with "
+            f"{type(model.channel).__name__}. Use export_convolutional for convolutional codecs."
+        )
     used = check_exact(prior)
     copy = recipe.model()
     copy.load_state_dict(model.state_dict())
     copy.eval().requires_grad_(False)
-    low, high = recipe.quality_lam
-    quality = torch.arange(QUALITY_LEVELS, dtype=torch.float64) / (QUALITY_LEVELS - 1)
-    lam = low * (high / low) ** quality
+    lam = recipe.lam_of_levels()
     biases = prior.biases(torch.log(255.0 * step_of(lam)).float())
     arrays: dict[str, np.ndarray] = {"lam": lam.numpy()}
     for level, bias in enumerate(biases, start=1):

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
-from rdae.coding.container import QUALITY_LEVELS
 from rdae.coding.model import pack_model
 from rdae.coding.tables import integer_table
 from rdae.errors import ModelError
 from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from rdae.networks.gains import require_range
 from rdae.networks.hyper import INDEX_UNIT, HyperSynthesis
 from rdae.priors.factorised import ChannelDensity, FactorisedPrior
 from rdae.priors.hyperprior import Hyperprior
@@ -25,20 +25,13 @@ from rdae.priors.magnitude import MagnitudePrior
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import TILE, density_tables, freeze, to_onnx
 
-__all__ = ["channel_tables", "export_convolutional", "quality_lam"]
+__all__ = ["channel_tables", "export_convolutional"]
 
 REACH_MAX = 600
 TABLES_MAX = 1 << 16
 
 Graph = tuple[nn.Module, dict[str, Tensor], list[str]]
 Parts = tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Graph]]
-
-
-def quality_lam(recipe: CodecRecipe) -> Tensor:
-    """lam of each quality level, `(QUALITY_LEVELS,)` float64, from the recipe's ends."""
-    low, high = recipe.quality_lam
-    share = torch.arange(QUALITY_LEVELS, dtype=torch.float64) / (QUALITY_LEVELS - 1)
-    return low * (high / low) ** share
 
 
 @torch.no_grad()
@@ -155,7 +148,8 @@ def export_convolutional(model: RateDistortionAutoencoder, recipe: CodecRecipe, 
         card: what else to say of the model: training data, terms, command, seed.
 
     Raises:
-        ModelError: the model is made of other parts, or its exact network may leave the exact range.
+        ModelError: the model is made of other parts, its gains cover less than the range of quality, or its exact
+            network may leave the exact range.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     encoder, decoder, prior = model.encoder, model.decoder, model.prior
@@ -169,7 +163,8 @@ def export_convolutional(model: RateDistortionAutoencoder, recipe: CodecRecipe, 
             "Files of convolutional codecs round to the nearest whole number, but the model's channel weighs bits "
             "while it rounds. Build it with UniformNoise, StraightThrough, Mixed or Rounding."
         )
-    lam = quality_lam(recipe)
+    require_range(model, recipe.quality_lam)
+    lam = recipe.lam_of_levels()
     if isinstance(prior, FactorisedPrior):
         kind, arrays, graphs = _factorised(prior, lam, encoder.channels)
     elif isinstance(prior, Hyperprior):

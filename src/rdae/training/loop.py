@@ -72,9 +72,14 @@ class _Run:
     def __init__(self, recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None) -> None:
         devices: Any = int(settings.devices) if settings.devices.isdigit() else settings.devices
         precision: Any = settings.precision
-        self.fabric = Fabric(
-            accelerator=settings.accelerator, devices=devices, num_nodes=settings.nodes, precision=precision
-        )
+        try:
+            self.fabric = Fabric(
+                accelerator=settings.accelerator, devices=devices, num_nodes=settings.nodes, precision=precision
+            )
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise TrainingError(
+                f"This machine cannot train as asked for: {error}. Use accelerator cpu, or fewer devices."
+            ) from error
         self.fabric.launch()
         torch.manual_seed(settings.seed)
         self.recipe, self.settings = recipe, settings
@@ -215,7 +220,7 @@ def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = 
 
     Raises:
         CheckpointError: the folder holds another run, or one that is already past `recipe.steps`.
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or the machine lacks what was asked for.
     """
     torch.set_flush_denormal(True)  # weights of dead units decay into denormals, which are a hundred times slower
     run = _Run(recipe, settings, start)
