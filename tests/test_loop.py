@@ -205,5 +205,5 @@ def test_handlers_of_signals_are_put_back(tmp_path):
 def test_a_device_that_is_not_there_is_named(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(TrainingError, match="cannot train as asked for.*accelerator cpu"):
+    with pytest.raises(TrainingError, match=r"cannot train as asked for.*accelerator cpu"):
         train(small(1), settings(tmp_path, accelerator="cuda"))
