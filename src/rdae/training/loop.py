@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,9 +223,23 @@ def train(recipe: Recipe, settings: Settings, start: dict[str, Tensor] | None = 
         CheckpointError: the folder holds another run, or one that is already past `recipe.steps`.
         TrainingError: the loss is no longer finite, or the machine lacks what was asked for.
     """
-    torch.set_flush_denormal(True)  # weights of dead units decay into denormals, which are a hundred times slower
-    run = _Run(recipe, settings, start)
-    fabric = run.fabric
+    with _denormals_flushed():
+        return _trained(_Run(recipe, settings, start))
+
+
+@contextlib.contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Weights of dead units decay into denormals, which are a hundred times slower; the setting is put back."""
+    before = float(torch.tensor(1e-310, dtype=torch.float64) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _trained(run: _Run) -> Path | None:
+    recipe, settings, fabric = run.recipe, run.settings, run.fabric
     batches = recipe.batches(settings.data, seed=settings.seed, rank=fabric.global_rank, world=fabric.world_size)
     loader = DataLoader(
         batches, batch_size=None, sampler=range(run.first, recipe.steps), num_workers=settings.workers,
