@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,9 @@ from PIL import Image
 from rdae.coding.codec import Codec
 from rdae.coding.model import Model, shipped_models, unpack_model
 from rdae.coding.registry import load
+
+hypothesis.settings.register_profile("seeded", derandomize=True)  # the same examples in every run
+hypothesis.settings.load_profile("seeded")
 
 TINY_CHANNELS = (12, 16, 16)
 

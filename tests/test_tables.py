@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rdae.coding.tables import PRECISION, Tables, integer_table
@@ -33,6 +33,7 @@ def test_no_count_is_far_from_its_probability(mass):
 @given(masses, st.floats(1e-3, 1e3))
 def test_masses_need_not_be_normalised(mass, factor):
     # a change of units can move a floor by one, never more
+    assume(sum(mass) > 1e-300)  # smaller ones may underflow to nothing
     difference = integer_table(np.array(mass)) - integer_table(factor * np.array(mass))
     assert np.abs(difference).sum() <= 2 * len(mass)
 
