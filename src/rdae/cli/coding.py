@@ -152,9 +152,8 @@ def _facts(path: Path) -> dict[str, Any]:
         "tile_bytes": sum(len(tile) for tile in contents.tiles),
         "chunks": {container.Tag.NAMES.get(c.tag, str(c.tag)): len(c.payload) for c in contents.chunks},
     }
-    worst = contents.find(container.Tag.ERROR)
-    if worst:
-        facts["largest_error"] = int.from_bytes(worst[:2], "little")
+    if contents.largest_error is not None:
+        facts["largest_error"] = contents.largest_error
     return facts
 
 

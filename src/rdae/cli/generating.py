@@ -32,9 +32,10 @@ def _opened(path: Path, seed: int) -> Any:
 
 def _examples(source: str, card: dict[str, Any], count: int) -> Any:
     """The first examples of a data set, as the model takes them."""
-    from rdae.data.arrays import Binarisation, as_floats, binarise
+    from rdae.data.arrays import Binarisation
     from rdae.data.named import NAMED
     from rdae.data.sources import open_data
+    from rdae.training.generative_recipe import judged_on
 
     event = tuple(card["event"])
     named = source in (*NAMED, "sprites")
@@ -49,9 +50,7 @@ def _examples(source: str, card: dict[str, Any], count: int) -> Any:
         raise DataError(f"{source} holds examples of shape {data.event}; the model was trained on {event}.")
     if len(data) < count:
         raise DataError(f"{source} holds {len(data)} examples, fewer than the {count} asked for.")
-    how = Binarisation(card["options"].get("binarisation", "dynamic" if card["recipe"] == "iwae" else "none"))
-    data = binarise(data, Binarisation.STATIC if how is Binarisation.DYNAMIC else how, seed=1)
-    return as_floats(data.values[:count], data.kind)
+    return judged_on(data, Binarisation(card["binarisation"]))[:count]
 
 
 def _write(path: Path, examples: Any, columns: int) -> int:

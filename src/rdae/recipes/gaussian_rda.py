@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rdae.autoencoder import NoisyChannelAutoencoder
-from rdae.channels import GaussianChannel
-from rdae.data.arrays import ArrayData, Binarisation, steps_for_epochs
+from rdae.data.arrays import ArrayData, Binarisation
 from rdae.distortions import absolute_error, squared_error
 from rdae.errors import DataError
 from rdae.priors.latent import NormalPrior
-from rdae.recipes.noisy_channel import decoder_for, encoder_for, schedule
+from rdae.recipes.noisy_channel import one_layer, schedule, warmup_steps
 from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.weighing import Beta
 
@@ -49,16 +48,9 @@ def gaussian_rda(
     how, measure = Binarisation(binarisation), DISTORTIONS[distortion]
 
     def model() -> NoisyChannelAutoencoder:
-        channel = GaussianChannel(latent)
-        return NoisyChannelAutoencoder(
-            encoder_for(data, channel.features, network, hidden, widths),
-            channel,
-            NormalPrior(latent),
-            decoder_for(data, latent, measure, network, hidden, widths),
-            measure,
-        )
+        return one_layer(data, NormalPrior(latent), measure, latent, network, hidden, widths)
 
-    warmup = steps_for_epochs(len(data), batch, warmup_epochs) if warmup_epochs else 0
+    warmup = warmup_steps(data, batch, warmup_epochs)
     return GenerativeRecipe(
         name="gaussian_rda", model=model, data=data, test=test, binarisation=how, weigh=Beta(lam=lam, warmup=warmup),
         **schedule(data, epochs, batch, learning_rate),

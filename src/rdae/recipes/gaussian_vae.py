@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rdae.autoencoder import NoisyChannelAutoencoder
-from rdae.channels import GaussianChannel
-from rdae.data.arrays import ArrayData, Binarisation, steps_for_epochs
+from rdae.data.arrays import ArrayData, Binarisation
 from rdae.priors.latent import StandardNormalPrior
-from rdae.recipes.noisy_channel import decoder_for, encoder_for, likelihood_for, schedule
+from rdae.recipes.noisy_channel import likelihood_for, one_layer, schedule, warmup_steps
 from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.weighing import Beta
 
@@ -47,16 +46,9 @@ def gaussian_vae(
     how = Binarisation(binarisation)
 
     def model() -> NoisyChannelAutoencoder:
-        channel, likelihood = GaussianChannel(latent), likelihood_for(data, how)
-        return NoisyChannelAutoencoder(
-            encoder_for(data, channel.features, network, hidden, widths),
-            channel,
-            StandardNormalPrior(latent),
-            decoder_for(data, latent, likelihood, network, hidden, widths),
-            likelihood,
-        )
+        return one_layer(data, StandardNormalPrior(latent), likelihood_for(data, how), latent, network, hidden, widths)
 
-    warmup = steps_for_epochs(len(data), batch, warmup_epochs) if warmup_epochs else 0
+    warmup = warmup_steps(data, batch, warmup_epochs)
     return GenerativeRecipe(
         name=name, model=model, data=data, test=test, binarisation=how, weigh=Beta(beta=beta, warmup=warmup),
         **schedule(data, epochs, batch, learning_rate),

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 from torch import nn
 
-from rdae.data.arrays import ArrayData, Binarisation, steps_for_epochs
+from rdae.data.arrays import ArrayData, Binarisation
 from rdae.ladder import LadderAutoencoder
 from rdae.networks.dense import dense
 from rdae.priors.latent import StandardNormalPrior
-from rdae.recipes.noisy_channel import decoder_for, encoder_for, likelihood_for, schedule
+from rdae.recipes.noisy_channel import decoder_for, encoder_for, likelihood_for, schedule, warmup_steps
 from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.weighing import Beta
 
@@ -59,7 +59,7 @@ def ladder_vae(
             likelihood,
         )
 
-    warmup = steps_for_epochs(len(data), batch, warmup_epochs) if warmup_epochs else 0
+    warmup = warmup_steps(data, batch, warmup_epochs)
     return GenerativeRecipe(
         name="ladder_vae", model=model, data=data, test=test, binarisation=how, weigh=Beta(warmup=warmup),
         **schedule(data, epochs, batch, learning_rate),

@@ -12,7 +12,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from rdae.autoencoder import NoisyChannelAutoencoder
-from rdae.data.arrays import ArrayData, Kind
+from rdae.data.arrays import ArrayData, Binarisation, Kind
 from rdae.errors import ModelError, RdaeError
 from rdae.recipes import generative_recipe
 from rdae.training.checkpoint import load_checkpoint
@@ -48,6 +48,7 @@ def model_file(recipe: GenerativeRecipe, checkpoint: Path, *, command: str, term
         "options": recipe.options,
         "event": list(recipe.data.event),
         "kind": str(recipe.data.kind),
+        "binarisation": str(recipe.binarisation),
         "training": {
             "examples": len(recipe.data), "command": command, "terms": terms, "seed": state["seed"],
             "steps": state["step"], "batch": recipe.batch, "learning_rate": recipe.learning_rate,
@@ -86,7 +87,7 @@ def open_model(path: str | Path) -> Saved:
             )
         if not event or min(event) < 1 or torch.Size(event).numel() > EVENT_MAX:
             raise ModelError(f"{path} says its examples are of shape {event}. It is damaged: copy it again.")
-        kind = Kind(card["kind"])
+        kind, _ = Kind(card["kind"]), Binarisation(card["binarisation"])
         values = torch.zeros(1, *event, dtype=torch.uint8 if kind in (Kind.BINARY, Kind.BYTES) else torch.float32)
         model = generative_recipe(card["recipe"], ArrayData(values, kind), options=card["options"]).model()
         model.load_state_dict(weights)

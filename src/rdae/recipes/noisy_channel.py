@@ -8,14 +8,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.channels import GaussianChannel
 from rdae.data.arrays import ArrayData, Binarisation, Kind, as_floats, steps_for_epochs
 from rdae.distortions import Distortion
 from rdae.errors import DataError
 from rdae.likelihoods import Bernoulli, Gaussian, Likelihood, Rescaled
 from rdae.networks.dense import DenseDecoder, DenseEncoder
 from rdae.networks.images import ImageDecoder, ImageEncoder
+from rdae.priors.latent import LatentPrior
 
-__all__ = ["Scale", "decoder_for", "encoder_for", "likelihood_for", "scale_of", "schedule"]
+__all__ = [
+    "Scale", "decoder_for", "encoder_for", "likelihood_for", "one_layer", "scale_of", "schedule", "warmup_steps",
+]  # fmt: skip
 
 ODDS_MIN = 1e-3  # pixels that are never on start at these odds
 SPREAD = 0.1  # of a Gaussian decoder of images, where it starts
@@ -90,6 +95,31 @@ def _convolutional(data: ArrayData, network: str) -> bool:
     if network == "convolutional" and not images:
         raise DataError(f"{data.name} holds examples of shape {data.event}, no images. Use network=dense.")
     return images if network == "auto" else network == "convolutional"
+
+
+def one_layer(
+    data: ArrayData,
+    prior: LatentPrior,
+    distortion: Distortion,
+    latent: int,
+    network: str,
+    hidden: Sequence[int],
+    widths: Sequence[int],
+) -> NoisyChannelAutoencoder:
+    """A model with one Gaussian channel of `latent` variables between networks that suit the data."""
+    channel = GaussianChannel(latent)
+    return NoisyChannelAutoencoder(
+        encoder_for(data, channel.features, network, hidden, widths),
+        channel,
+        prior,
+        decoder_for(data, latent, distortion, network, hidden, widths),
+        distortion,
+    )
+
+
+def warmup_steps(data: ArrayData, batch: int, epochs: float) -> int:
+    """Steps of so many passes over the data; none for none."""
+    return steps_for_epochs(len(data), batch, epochs) if epochs else 0
 
 
 def schedule(data: ArrayData, epochs: float, batch: int, learning_rate: float) -> dict[str, Any]:

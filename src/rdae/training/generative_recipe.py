@@ -19,11 +19,18 @@ from rdae.objectives import doubly_reparameterised_bound, importance_bound
 from rdae.training.recipe import Point, Recipe, Step
 from rdae.training.weighing import Beta, Weighing
 
-__all__ = ["GenerativeRecipe"]
+__all__ = ["GenerativeRecipe", "judged_on"]
 
 log = logging.getLogger("rdae")
 VALIDATED = 2000  # examples of the held-out set that a validation looks at
 TEST_SEED = 1  # of the one binarisation that held-out data get
+
+
+def judged_on(data: ArrayData, binarisation: Binarisation) -> Tensor:
+    """Examples as a model sees them outside training: floats; zeros and ones drawn once where training draws anew."""
+    how = Binarisation.STATIC if binarisation is Binarisation.DYNAMIC else binarisation
+    data = binarise(data, how, seed=TEST_SEED)
+    return as_floats(data.values, data.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +84,7 @@ class GenerativeRecipe(Recipe):
         """Held-out examples as floats, binarised once."""
         if self.test is None:
             return None
-        how = Binarisation.STATIC if self.binarisation is Binarisation.DYNAMIC else self.binarisation
-        data = binarise(self.test, how, seed=TEST_SEED)
-        return as_floats(data.values, data.kind)
+        return judged_on(self.test, self.binarisation)
 
     @torch.no_grad()
     def validate(self, model: NoisyChannelAutoencoder | LadderAutoencoder, held_out: Tensor) -> list[Point]:
