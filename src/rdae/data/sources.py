@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import zipfile
 from pathlib import Path
@@ -17,13 +16,12 @@ from torch.utils.data import Dataset, TensorDataset
 
 from rdae.data.arrays import ArrayData, Kind, as_kind, check_elements, refuse_where
 from rdae.data.named import GZIP, MOST_DEFLATED, NAMED, load_named, part_of, read_idx
-from rdae.data.photographs import find_images
+from rdae.data.photographs import decoded_images
 from rdae.data.sprites import sprites
 from rdae.errors import DataError
 
 __all__ = ["from_array", "image_folder", "open_data", "read_array"]
 
-log = logging.getLogger("rdae")
 HELD_OUT = 8  # one sprite in so many is for testing
 ROUNDED = 1e-3  # of a level: more than float32 loses in k / 255 * 255, less than anyone means
 
@@ -247,12 +245,8 @@ def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) 
         raise DataError(f"size is {size}. Choose a side, or height and width, of 1 pixel or more.")
     images: list[np.ndarray] = []
     first = None
-    for path, _ in find_images(folder):
-        try:
-            image = _rgb(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            log.warning("skipped %s: %s", path, error)
-            continue
+    for path, pixels in decoded_images(folder):
+        image = Image.fromarray(pixels)
         if height and width:
             image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
         elif first and first[1] != image.size:
@@ -266,19 +260,6 @@ def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) 
         raise DataError(f"{folder} holds no image that can be decoded. Check the files named above.")
     grey = all((image == image[:1]).all() for image in images)
     return torch.from_numpy(np.stack([image[:1] for image in images] if grey else images))
-
-
-def _rgb(path: Path) -> Image.Image:
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels; convert it to 8 bits per channel")
-    if image.mode.startswith("I"):  # Pillow would cut 16 bits off at 255
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("32-bit pixels; convert it to 8 bits per channel")
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def read_array(path: str | Path, key: str | None = None) -> np.ndarray:
