@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
+from torch.func import functional_call
 
 from rdae.autoencoder import Output, shown
 from rdae.channels import GaussianChannel
@@ -30,6 +31,12 @@ def merged(message: Distribution, prior: Distribution) -> Distribution:
     a, b = first.scale.pow(-2), second.scale.pow(-2)
     mean = (a * first.loc + b * second.loc) / (a + b)
     return Independent(Normal(mean, (a + b).rsqrt(), validate_args=False), mean.ndim - 1, validate_args=False)
+
+
+def _constant(law: Distribution) -> Distribution:
+    base = cast(Normal, cast(Independent, law).base_dist)
+    held = Normal(base.loc.detach(), base.scale.detach(), validate_args=False)
+    return Independent(held, base.loc.ndim - 1, validate_args=False)
 
 
 class LadderAutoencoder(nn.Module):
@@ -69,6 +76,7 @@ class LadderAutoencoder(nn.Module):
         self.channels = nn.ModuleList(GaussianChannel(size) for size in sizes)
         self.prior, self.decoder = prior, decoder
         self.distortion: Any = distortion
+        self.sizes = tuple(sizes)
         self.units = sum(sizes)
 
     def messages(self, y: Tensor) -> list[Distribution]:
@@ -106,22 +114,43 @@ class LadderAutoencoder(nn.Module):
         return Output(out, Terms(rate, self.distortion(y, out)), [z for _, _, z in walk])
 
     def log_joint(self, y: Tensor, samples: int = 1, *, frozen: bool = False, pathwise: bool = True) -> LogJoint:
-        """Log-densities at `samples` walks down the ladder; see `NoisyChannelAutoencoder.log_joint`.
+        """Log-densities at `samples` walks down the ladder; arguments as for `NoisyChannelAutoencoder.log_joint`.
+
+        The conditionals serve p and q both. With `frozen` only their part in q is held; the joint latent of all layers
+        still carries gradients, which makes the doubly reparameterised bound unbiased here too (Bauer & Mnih 2021,
+        arXiv:2101.11046).
 
         Raises:
-            ModelError: the distortion is no likelihood, or one of the options is asked for, which ladders do not have.
+            ModelError: the distortion is no likelihood.
         """
         if not isinstance(self.distortion, Likelihood):
             raise ModelError("Importance weights need p(y | z), but the distortion is no likelihood.")
-        if frozen or not pathwise:
-            raise ModelError("A ladder has the plain gradient only. Use doubly_reparameterised=False.")
         repeated = y.expand(samples, *y.shape).flatten(0, 1)
-        walk = self.descent(self.messages(repeated))
-        prior = torch.stack([p.log_prob(z) for _, p, z in walk]).sum(0)
-        posterior = torch.stack([q.log_prob(z) for q, _, z in walk]).sum(0)
-        likelihood = -self.distortion(repeated, self.decoder(walk[-1][2]))
-        latent = torch.cat([z for _, _, z in walk], 1)
-        return LogJoint(*(x.unflatten(0, (samples, -1)) for x in (likelihood, prior, posterior, latent)))
+        messages = self.messages(repeated)
+        drawn = torch.cat([z for _, _, z in self.descent(messages)], 1)
+        latent = (drawn if pathwise else drawn.detach()).unflatten(0, (samples, -1))
+        layers = latent.flatten(0, 1).split(self.sizes[::-1], 1)
+        prior, posterior = self._densities(messages, layers, frozen)
+        likelihood = -self.distortion(repeated, self.decoder(layers[-1]))
+        likelihood, prior, posterior = (x.unflatten(0, (samples, -1)) for x in (likelihood, prior, posterior))
+        return LogJoint(likelihood, prior, posterior, latent)
+
+    def _densities(self, messages: list[Distribution], layers: Sequence[Tensor], frozen: bool) -> tuple[Tensor, Tensor]:
+        """ln p and ln q of latents given from the top down; `frozen` keeps gradients of parameters out of ln q."""
+        said = [_constant(law) for law in messages] if frozen else messages
+        prior, posterior = self.prior().log_prob(layers[0]), said[-1].log_prob(layers[0])
+        for layer, above, z in zip(reversed(range(len(layers) - 1)), layers, layers[1:], strict=False):
+            expected = self.expected(layer, above)
+            held = self._held(layer, above) if frozen else expected
+            prior = prior + expected.log_prob(z)
+            posterior = posterior + merged(said[layer], held).log_prob(z)
+        return prior, posterior
+
+    def _held(self, layer: int, above: Tensor) -> Distribution:
+        """`expected` as a function of the layer above alone: its parameters are constants."""
+        net = self.conditionals[layer]
+        constants = {name: value.detach() for name, value in net.named_parameters()}
+        return self.channels[layer](functional_call(net, constants, (above,)))
 
     def latent_means(self, y: Tensor) -> Tensor:
         """Posterior means of all units, each layer given the means above, `(batch, units)`."""
