@@ -21,7 +21,7 @@ from rdae.networks.affine import LatentAffine
 from rdae.objectives import LogJoint, Terms, divergence
 from rdae.priors.latent import FullNormalPrior, LatentPrior, NormalPrior, StandardNormalPrior
 
-__all__ = ["NoisyChannelAutoencoder", "Output", "RateDistortionAutoencoder", "relaxation_gap", "shown", "standardise"]
+__all__ = ["NoisyChannelAutoencoder", "Output", "RateDistortionAutoencoder", "shown", "standardise"]
 
 
 class Output(NamedTuple):
@@ -65,19 +65,6 @@ class RateDistortionAutoencoder(nn.Module):
         coded = self.prior(self.encoder(y, lam), self.channel, lam)
         y_hat = self.decoder(coded.latent, lam)
         return Output(y_hat, Terms(coded.rate, self.distortion(y, y_hat)), coded.latent)
-
-
-def relaxation_gap(model: RateDistortionAutoencoder, y: Tensor, lam: Tensor) -> tuple[Terms, Terms]:
-    """Both terms of the same examples with the training stand-in and with true rounding.
-
-    Returns:
-        `(relaxed, rounded)`; what training minimises and what a file costs. The mode of the model is restored.
-    """
-    training = model.training
-    relaxed = model.train()(y, lam).terms
-    rounded = model.eval()(y, lam).terms
-    model.train(training)
-    return relaxed, rounded
 
 
 def shown(distortion: Callable[[Tensor, Tensor], Tensor], out: Tensor) -> Tensor:
