@@ -12,6 +12,12 @@ from typing import Any
 
 from rdae.recipes import factorised
 from rdae.reports.architecture import depth_to_space_figure, hourglass_figure
+from rdae.reports.diagrams import (
+    graphical_model_figure,
+    implicit_model_figure,
+    noisy_channel_figure,
+    reparameterisation_figure,
+)
 from rdae.reports.relaxation import distortion_figure, from_json, rate_figure, summary
 from rdae.reports.training import training_figure
 
@@ -88,6 +94,10 @@ def main() -> None:
     figures = {
         "depth-to-space": depth_to_space_figure(),
         "hourglass": hourglass_figure(factorised().model()),
+        "noisy-channel": noisy_channel_figure(),
+        "graphical-model": graphical_model_figure(),
+        "reparameterisation": reparameterisation_figure(),
+        "implicit-model": implicit_model_figure(),
         "relaxation-rate": rate_figure(points),
         "relaxation-distortion": distortion_figure(points),
         "training": training_figure((DOCS.parent / "models" / "photo" / "log.jsonl").read_text().splitlines()),
