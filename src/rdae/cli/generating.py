@@ -1,4 +1,4 @@
-"""Commands for generative models: sample, reconstruct, interpolate, traverse."""
+"""Commands for generative models: sample, reconstruct, interpolate, traverse. Codecs can be sampled too."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from rdae.cli.training import training_extra
-from rdae.errors import DataError
+from rdae.errors import DataError, TargetError
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
+
+SIDE = 256  # of a picture of a codec, in pixels
 
 Model = Annotated[Path, typer.Argument(help="A .model file that training wrote, or the folder of its run.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="A picture (.png, ...) or an array (.npz).")]
@@ -61,18 +63,80 @@ def _write(path: Path, examples: Any, columns: int) -> int:
     return 0
 
 
+def _is_codec(model: Path) -> bool:
+    """Whether a model is a codec file, or named like a shipped one and no run's folder."""
+    from rdae.coding.model import CODEC_SUFFIX, shipped_models
+
+    return model.suffix == CODEC_SUFFIX or (str(model) in shipped_models() and not any(model.glob("*.model")))
+
+
+def _refuse(given: dict[str, Any], kind: str) -> None:
+    names = [f"--{name}" for name, value in given.items() if value is not None and value is not False]
+    if names:
+        raise typer.BadParameter(f"{' and '.join(names)} cannot be used here: {kind}")
+
+
 def sample(
-    model: Model,
+    model: Annotated[
+        Path, typer.Argument(help="A .model file, the folder of its run, a codec file, or the name of a shipped codec.")
+    ],
     out: Out,
-    count: Count = 64,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="How many. Default: 64; 1 of a codec.")
+    ] = None,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="Latents are multiplied by it; below 1 is more typical.")
-    ] = 1.0,
+        float | None,
+        typer.Option("--temperature", min=0.0, help="Latents are multiplied by it; below 1 is more typical."),
+    ] = None,
     seed: Seed = 0,
+    height: Annotated[int | None, typer.Option("--height", min=1, help=f"Codecs: in pixels. Default: {SIDE}.")] = None,
+    width: Annotated[int | None, typer.Option("--width", min=1, help=f"Codecs: in pixels. Default: {SIDE}.")] = None,
+    quality: Annotated[
+        float | None, typer.Option("-q", "--quality", help="Codecs: 0 to 100, as for compress. Default: 50.")
+    ] = None,
+    bits: Annotated[bool, typer.Option("--bits", help="Codecs: decode random bits; the same law.")] = False,
 ) -> int:
     """Draw new examples: latents from the prior, through the decoder."""
-    saved = _opened(model, seed)
-    return _write(out, saved.model.sample(count, temperature=temperature), math.isqrt(count - 1) + 1)
+    of_codecs = {"height": height, "width": width, "quality": quality, "bits": bits}
+    if _is_codec(model):
+        _refuse({"temperature": temperature}, "a codec's latents are whole numbers, drawn from its tables.")
+        return _sample_codec(model, out, count or 1, (height or SIDE, width or SIDE), quality, seed, bits)
+    _refuse(of_codecs, f"{model} is no codec, which only a .codec file or the name of a shipped one is.")
+    saved, count = _opened(model, seed), count or 64
+    examples = saved.model.sample(count, temperature=1.0 if temperature is None else temperature)
+    return _write(out, examples, math.isqrt(count - 1) + 1)
+
+
+def _sample_codec(
+    model: Path, out: Path, count: int, size: tuple[int, int], quality: float | None, seed: int, bits: bool
+) -> int:
+    """Pictures of a codec in a grid, or as an array, `(n, H, W, 3)` uint8; needs no PyTorch."""
+    import numpy as np
+
+    from rdae.coding.codec import check_wishes
+    from rdae.coding.files import check_ending, whole_file
+    from rdae.coding.image import from_array, write_picture
+    from rdae.coding.registry import load
+    from rdae.reports.grids import pixel_grid
+
+    try:
+        check_wishes(quality)
+    except TargetError as error:
+        raise typer.BadParameter(str(error)) from error
+    if seed < 0:
+        raise typer.BadParameter(f"--seed {seed} is negative. Of a codec it is a whole number from 0.")
+    as_array = out.suffix == ".npz"
+    if not as_array:
+        check_ending(out.suffix)
+    codec, rng = load(str(model)), np.random.default_rng(seed)
+    pictures = np.stack([codec.sample(*size, quality, seed=rng, bits=bits) for _ in range(count)])
+    with whole_file(out) as file:
+        if as_array:
+            np.savez_compressed(file, examples=pictures)
+        else:
+            write_picture(from_array(pixel_grid(pictures, math.isqrt(count - 1) + 1)), out, file)
+    print(f"{out}: {count} examples")
+    return 0
 
 
 def reconstruct(model: Model, out: Out, data: Data, count: Count = 16, seed: Seed = 0) -> int:

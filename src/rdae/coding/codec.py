@@ -33,8 +33,10 @@ from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, Universa
 from rdae.coding.image import Picture, from_array, from_pil, read_picture
 from rdae.coding.model import DAMAGED, Model
 from rdae.coding.pyramid import PyramidCoder
+from rdae.coding.rangecoder import SymbolSource
+from rdae.coding.sampling import RandomBits, TableSampler
 from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
-from rdae.errors import FormatError, ImageError, ModelError, TargetError
+from rdae.errors import FormatError, ImageError, LimitError, ModelError, TargetError
 
 __all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "Source", "as_picture", "check_wishes", "file_bytes"]
 
@@ -42,6 +44,7 @@ log = logging.getLogger("rdae")
 
 DEFAULT_QUALITY = 50.0
 LOOK_UP_PIXELS = 1 << 17  # larger pictures are coded once; see `smallest_from`
+DRAWS_MAX = 100  # of one tile, until all its symbols are such as a file can hold
 SIZE_MAX = 1 << 62  # bytes; a wish beyond it is as good as none
 ALPHA_OPTIMISED_MAX = 1 << 16  # pixels; searching for the smallest PNG of a larger one takes seconds for a few percent
 CODERS: dict[str, Callable[[Model], Coder]] = {
@@ -191,6 +194,43 @@ class Codec:
             setattr(picture, attribute, contents.find(tag))
         return picture
 
+    def sample(
+        self, height: int, width: int, quality: float | None = None, *, seed: int | np.random.Generator = 0,
+        bits: bool = False,
+    ) -> np.ndarray:  # fmt: skip
+        """A picture drawn from the model: noise, decompressed. No encoder has a part in it.
+
+        Each symbol is drawn from the table that a decoder would take for it, given the symbols before. A tile with a
+        symbol that no file can hold is drawn again.
+
+        Args:
+            height, width: in pixels, 1 to 2**20 each, together at most `MAX_PIXELS`.
+            quality: as for `compress`: how finely the model describes what it makes up.
+            seed: or a generator, to draw several.
+            bits: send random bits through the range decoder in place of drawing from the tables. Another picture, of
+                the same law.
+
+        Returns:
+            `(H, W, 3)` uint8.
+
+        Raises:
+            LimitError: such a picture is too large.
+            ModelError: the coder has no probabilities (universal), or none of a tile that fits a file.
+            TargetError: quality is out of range.
+        """
+        level = self.level(DEFAULT_QUALITY if quality is None else quality)
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
+            raise LimitError(
+                f"A picture of {height} x {width} pixels cannot be drawn. Sides are 1 to {MAX_SIDE}, and all pixels "
+                f"at most {MAX_PIXELS}."
+            )
+        rng = np.random.default_rng(seed)
+        source = RandomBits(rng) if bits else TableSampler(rng)
+        store = self._storage(height, width)
+        for tile in tiles.tiles(height, width, self._tile):
+            self._put(store, tile, self._drawn(source, tile, level))
+        return self._synthesise(store, level, (height, width), grey=False, deep=False)
+
     def _encode(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, list[np.ndarray]]:
         height, width = picture.size
         header = Header(picture.colour, level, width, height, self.model.identity)
@@ -246,6 +286,18 @@ class Codec:
                 )
             self._put(store, tile, symbols)
         return store
+
+    def _drawn(self, source: SymbolSource, tile: tiles.Box, level: int) -> list[np.ndarray]:
+        padded = self._padded(tile)
+        for _ in range(DRAWS_MAX):
+            try:
+                return self._coder.sample(source, level, (padded.height, padded.width), (tile.height, tile.width))
+            except FormatError:  # one of its symbols is past what a file can hold
+                continue
+        raise ModelError(
+            f"Each of {DRAWS_MAX} draws of a tile held symbols that no file can hold: the tables of model "
+            f"{self.model.name!r} hardly know its latents. Train it longer, or ask for a smaller picture."
+        )
 
     def _synthesise(
         self, symbols: list[np.ndarray], level: int, size: tuple[int, int], grey: bool, deep: bool

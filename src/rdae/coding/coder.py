@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rdae.coding.rangecoder import SymbolSource
 from rdae.errors import FormatError, TableError
 
 __all__ = ["SYMBOL_LIMIT", "Coder", "Run", "fitting"]
@@ -45,6 +46,17 @@ class Coder(Protocol):
 
         Raises:
             FormatError: the stream is damaged.
+        """
+        ...
+
+    def sample(
+        self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Symbols of a tile as `decode` gives them, every one from a source instead of a stream.
+
+        Raises:
+            FormatError: a symbol is larger than any that is kept.
+            ModelError: this coder has no probabilities.
         """
         ...
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import Model
-from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
+from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolSource, SymbolWriter
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.coding.universal import decode_integers, encode_integers
 from rdae.errors import FormatError, ModelError, TableError
@@ -129,8 +129,18 @@ class FactorisedCoder(_LatentCoder):
         Raises:
             FormatError: the stream is damaged.
         """
+        return self.sample(SymbolReader(stream), level, size, visible)
+
+    def sample(
+        self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Symbols of a tile, every one from a source.
+
+        Raises:
+            FormatError: a symbol is larger than any that is kept.
+        """
         shape = self._seen_shape(size, visible)
-        q = SymbolReader(stream).read(self._spread(level, shape), self._tables).reshape(shape)
+        q = source.read(self._spread(level, shape), self._tables).reshape(shape)
         return self._filled(fitting(q, FormatError), size, visible)
 
     def _spread(self, level: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -215,13 +225,27 @@ class HyperpriorCoder(_LatentCoder):
         """
         if stream[:1] not in (b"\x00", b"\x01"):
             raise FormatError(f"A stream begins with {stream[:1]!r}, not 0 or 1. The file is damaged: copy it again.")
-        reader = SymbolReader(stream[1:])
+        return self._read(SymbolReader(stream[1:]), bool(stream[0]), level, size, visible)
+
+    def sample(
+        self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Symbols of a tile, every one from a source: near-certain zeros too, none of which is left out.
+
+        Raises:
+            FormatError: a symbol is larger than any that is kept.
+        """
+        return self._read(source, False, level, size, visible)
+
+    def _read(
+        self, source: SymbolSource, skip: bool, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
         shape = np.broadcast_to(np.int16(0), self._summary_shape(size))[self._seen_summary(size, visible)].shape
-        w = reader.read(self._spread(level, shape), self._summary).reshape(shape)
+        w = source.read(self._spread(level, shape), self._summary).reshape(shape)
         numbers, means = self._tables_and_means(w, level, size, self._seen(visible))
-        coded = numbers != 0 if stream[0] else np.ones(numbers.shape, dtype=bool)
+        coded = numbers != 0 if skip else np.ones(numbers.shape, dtype=bool)
         q = np.zeros(numbers.shape, dtype=np.int64)
-        q[coded] = reader.read(numbers[coded], self._latent)
+        q[coded] = source.read(numbers[coded], self._latent)
         return self._filled(fitting(MEAN_UNIT * q + means, FormatError), size, visible)
 
     def _tables_and_means(
@@ -287,3 +311,17 @@ class UniversalCoder(_LatentCoder):
         shape = self._seen_shape(size, visible)
         q = decode_integers(stream, int(np.prod(shape))).reshape(shape)
         return self._filled(fitting(q, FormatError), size, visible)
+
+    def sample(
+        self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Refuses: a code that suits every law stands for none.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            "This codec has no probabilities to draw from: its coder 'universal' writes every channel and quality with "
+            "one and the same code of the whole numbers. Sample from a codec with tables (coder pyramid, factorised or "
+            "hyperprior)."
+        )

@@ -14,7 +14,7 @@ import numpy as np
 
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import TABLES_MAX, Model
-from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolWriter
+from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolSource, SymbolWriter
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
@@ -189,9 +189,21 @@ class PyramidCoder:
         Raises:
             FormatError: the stream is damaged.
         """
-        low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
-        reader = _Decoding(self, stream)
-        return self._walk(reader, level, low, visible)
+        head = stream[: self.flag_bytes]
+        flags = int.from_bytes(head, "little")
+        if len(head) < self.flag_bytes or flags >> self.passes:
+            raise FormatError(f"A tile begins with {head.hex()}, which no encoder writes. The file is damaged.")
+        return self._read(SymbolReader(stream[self.flag_bytes :]), flags, level, size, visible)
+
+    def sample(
+        self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Symbols of a tile, every one from a source: near-certain zeros too, none of which is left out.
+
+        Raises:
+            FormatError: a symbol is larger than any that is kept.
+        """
+        return self._read(source, 0, level, size, visible)
 
     @property
     def passes(self) -> int:
@@ -208,6 +220,12 @@ class PyramidCoder:
         if self._nats is None:
             self._nats = self.tables.details.bits(RDO_CLIP) * np.float32(np.log(2))
         return self._nats
+
+    def _read(
+        self, source: SymbolSource, flags: int, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> list[np.ndarray]:
+        low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
+        return self._walk(_Decoding(self, source, flags), level, low, visible)
 
     def _walk(
         self, side: _Encoding | _Decoding, quality_level: int, low_size: tuple[int, ...], visible: tuple[int, int]
@@ -397,25 +415,20 @@ class _Decoding:
 
     misfit = FormatError
 
-    def __init__(self, coder: PyramidCoder, stream: bytes) -> None:
-        self._coder = coder
-        head = stream[: coder.flag_bytes]
-        flags = int.from_bytes(head, "little")
-        if len(head) < coder.flag_bytes or flags >> coder.passes:
-            raise FormatError(f"A tile begins with {head.hex()}, which no encoder writes. The file is damaged.")
+    def __init__(self, coder: PyramidCoder, source: SymbolSource, flags: int) -> None:
+        self._coder, self._source = coder, source
         self._left_out = iter([bool(flags >> k & 1) for k in range(coder.passes)])
-        self._stream = SymbolReader(stream[coder.flag_bytes :])
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         numbers = np.broadcast_to(numbers, guess.shape)
-        return self._stream.read(numbers.ravel(), self._coder._low).reshape(guess.shape)
+        return self._source.read(numbers.ravel(), self._coder._low).reshape(guess.shape)
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
         if next(self._left_out):
             seen = seen & (members.scale > 0)
         at = np.flatnonzero(seen)
         numbers, mirrored = members.at(at)
-        values = fitting(self._stream.read(numbers, self._coder._details), FormatError)
+        values = fitting(self._source.read(numbers, self._coder._details), FormatError)
         q = np.zeros(members.scale.shape, dtype=np.int16)
         q.ravel()[at] = np.where(mirrored, -values, values)
         return q

@@ -3,10 +3,13 @@
 Symbols of one call are sorted by table number (stably), and each group is one call of the range coder of
 `constriction`: fast, and independent of how probabilities were computed. Symbols beyond a table's reach follow, in
 the same order, as sign and Exp-Golomb code of the distance. docs/format.md gives the coder itself.
+
+Decoders ask a `SymbolSource`. That of a file is a `SymbolReader`; those of coding/sampling.py make symbols up.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,13 +19,18 @@ import numpy as np
 from rdae.coding.tables import PRECISION, Tables
 from rdae.errors import FormatError, TableError
 
-__all__ = ["ESCAPE_BITS_MAX", "CoderTables", "SymbolReader", "SymbolWriter"]
+__all__ = [
+    "ESCAPE_BITS_MAX", "INTERVAL_BITS", "INVALID", "CoderTables", "RangeDecoder", "SymbolReader", "SymbolSource",
+    "SymbolWriter",
+]  # fmt: skip
 
 Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
 RangeEncoder, RangeDecoder = constriction.stream.queue.RangeEncoder, constriction.stream.queue.RangeDecoder
 
 ESCAPE_BITS_MAX = 24  # a distance beyond the reach has at most this many bits
+INTERVAL_BITS = 24  # the coder divides its range into 2**24 parts
 _BIT = Uniform(2)
+INVALID = (AssertionError, ValueError)  # what constriction raises for a point that no symbol owns
 
 
 class CoderTables:
@@ -39,6 +47,15 @@ class CoderTables:
             probabilities = self._tables[number].astype(np.float64) / 2**PRECISION
             model = self._made[number] = Categorical(probabilities, perfect=False)
         return model
+
+    def edges(self, number: int) -> np.ndarray:
+        """Where one interval of a table ends and the next begins, of the `2**24` parts of the coder's range.
+
+        Returns:
+            int64, one fewer than the table has counts: e_1, e_2, ... of docs/format.md.
+        """
+        below = self._tables[number].cumsum(dtype=np.int64)[:-1]
+        return (below * (2**INTERVAL_BITS - below.size - 1) >> PRECISION) + np.arange(1, below.size + 1)
 
 
 def _groups(numbers: np.ndarray) -> Iterator[tuple[int, int, int]]:
@@ -89,31 +106,24 @@ class SymbolWriter:
         return self._coder.get_compressed().astype("<u4").tobytes()
 
 
-class SymbolReader:
-    """Reads what `SymbolWriter` wrote, given the same table numbers call by call.
-
-    Raises:
-        FormatError: the stream is no whole number of 32-bit words, or runs into symbols no writer makes.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        if len(data) % 4:
-            raise FormatError(f"A symbol stream has {len(data)} bytes, not a multiple of 4. The file is damaged.")
-        self._coder = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
+class SymbolSource(ABC):
+    """Gives symbols call by call, each by the table of its number."""
 
     def read(self, numbers: np.ndarray, tables: CoderTables) -> np.ndarray:
-        """Symbols, `(n,)` int32, coded with the tables of these numbers, `(n,)`."""
+        """Symbols, `(n,)` int32, of the tables of these numbers, `(n,)`.
+
+        Raises:
+            FormatError: a symbol lies further beyond its table than any that a writer codes, or, of a file, the stream
+                is damaged.
+        """
         if numbers.size == 0:
             return np.zeros(0, dtype=np.int32)
         numbers = numbers.astype(np.uint16)
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         codes = np.empty(ordered.size, dtype=np.int32)
-        try:
-            for number, start, stop in _groups(ordered):
-                codes[start:stop] = self._coder.decode(tables[number], stop - start)
-        except (AssertionError, ValueError) as error:
-            raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error
+        for number, start, stop in _groups(ordered):
+            codes[start:stop] = self._codes(tables, number, stop - start)
         reach = tables.reach[ordered]
         values = codes - reach
         escaped = np.flatnonzero(values > reach)
@@ -123,11 +133,13 @@ class SymbolReader:
         symbols[order] = values
         return symbols
 
+    @abstractmethod
+    def _codes(self, tables: CoderTables, number: int, count: int) -> np.ndarray:
+        """Places of symbols within a table, `(count,)`; the last place is the escape."""
+
+    @abstractmethod
     def _bit(self) -> int:
-        try:
-            return int(self._coder.decode(_BIT, 1)[0])
-        except (AssertionError, ValueError) as error:
-            raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error
+        """The next bit of an escape."""
 
     def _read_escapes(self, reach: np.ndarray) -> np.ndarray:
         values = []
@@ -142,3 +154,28 @@ class SymbolReader:
                 beyond = beyond << 1 | self._bit()
             values.append(-(limit + beyond) if negative else limit + beyond)
         return np.array(values, dtype=np.int32)
+
+
+class SymbolReader(SymbolSource):
+    """Reads what `SymbolWriter` wrote, given the same table numbers call by call.
+
+    Raises:
+        FormatError: the stream is no whole number of 32-bit words, or runs into symbols no writer makes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) % 4:
+            raise FormatError(f"A symbol stream has {len(data)} bytes, not a multiple of 4. The file is damaged.")
+        self._coder = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
+
+    def _codes(self, tables: CoderTables, number: int, count: int) -> np.ndarray:
+        return self._decoded(tables[number], count)
+
+    def _bit(self) -> int:
+        return int(self._decoded(_BIT, 1)[0])
+
+    def _decoded(self, model: Any, count: int) -> np.ndarray:
+        try:
+            return self._coder.decode(model, count)
+        except INVALID as error:
+            raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error

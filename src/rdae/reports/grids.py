@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from rdae.coding.files import whole_file
 from rdae.errors import ShapeError
 
-__all__ = ["image_grid", "write_examples"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["image_grid", "pixel_grid", "write_examples"]
 
 GAP = 2  # pixels between pictures
 ENLARGED = 64  # smaller pictures are enlarged by a whole factor up to about this side
 
 
 def image_grid(images: Tensor, columns: int) -> Image.Image:
-    """Pictures in rows of `columns`.
+    """Pictures in rows of `columns`, small ones enlarged.
 
     Args:
         images: `(n, channels, H, W)`, 1 or 3 channels, in [0, 1]; values beyond are clipped.
@@ -31,14 +34,17 @@ def image_grid(images: Tensor, columns: int) -> Image.Image:
         raise ShapeError(f"Examples of shape {tuple(images.shape[1:])} are no pictures. Write them to a .npz file.")
     pixels = (images.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy() * 255 + 0.5).astype(np.uint8)
     factor = max(1, ENLARGED // max(pixels.shape[1:3]))
-    pixels = pixels.repeat(factor, 1).repeat(factor, 2)
-    count, height, width, channels = pixels.shape
+    sheet = pixel_grid(pixels.repeat(factor, 1).repeat(factor, 2), columns)
+    return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
+
+
+def pixel_grid(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Pictures, `(n, H, W, channels)` uint8, in rows of `columns` on white: `(height, width, channels)`."""
+    count, height, width, channels = pictures.shape
     rows = -(-count // columns)
-    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, dtype=np.uint8)
-    for index, picture in enumerate(pixels):
-        top, left = (height + GAP) * (index // columns), (width + GAP) * (index % columns)
-        sheet[top : top + height, left : left + width] = picture
-    return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    cells = np.pad(pictures, ((0, rows * columns - count), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    cells = cells.reshape(rows, columns, height + GAP, width + GAP, channels).swapaxes(1, 2)
+    return cells.reshape(rows * (height + GAP), columns * (width + GAP), channels)[:-GAP, :-GAP]
 
 
 def write_examples(path: Path, examples: Tensor, columns: int) -> None:
