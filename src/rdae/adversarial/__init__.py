@@ -1,0 +1,34 @@
+"""Implicit models, learned against a critic: games, penalties, packing, and what the best critic would say."""
+
+from rdae.adversarial.games import Game, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from rdae.adversarial.model import AdversarialPair, ImplicitModel
+from rdae.adversarial.optimal import (
+    Grid,
+    grid,
+    jensen_shannon,
+    jensen_shannon_draws,
+    optimal_discriminator,
+    optimal_logit,
+    value,
+    value_draws,
+)
+from rdae.adversarial.packing import Packed, packed_event
+from rdae.adversarial.penalties import (
+    R1,
+    R2,
+    GradientPenalty,
+    Lazy,
+    Penalty,
+    clip_weights,
+    interpolated,
+    one_coefficient_each,
+    slopes,
+    spectrally_normalised,
+)
+
+__all__ = [
+    "R1", "R2", "AdversarialPair", "Game", "GradientPenalty", "Grid", "Hinge", "ImplicitModel", "Lazy", "LeastSquares",
+    "Minimax", "NonSaturating", "Packed", "Penalty", "Relativistic", "Wasserstein", "clip_weights", "grid",
+    "interpolated", "jensen_shannon", "jensen_shannon_draws", "one_coefficient_each", "optimal_discriminator",
+    "optimal_logit", "packed_event", "slopes", "spectrally_normalised", "value", "value_draws",
+]  # fmt: skip
