@@ -37,7 +37,8 @@ from rdae.training.checkpoint import load_checkpoint
 from rdae.training.loop import Settings, train
 from rdae.training.weighing import Beta, Capacity
 
-EVERY_RECIPE = pytest.mark.parametrize("name", list(GENERATIVE_RECIPES))
+NOISY = [name for name in GENERATIVE_RECIPES if not name.endswith(("gan", "gan_gp"))]
+EVERY_RECIPE = pytest.mark.parametrize("name", NOISY)
 SMALL = {"latent": 3, "hidden": [8], "widths": [4, 4], "batch": 8}
 
 

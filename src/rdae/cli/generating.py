@@ -37,7 +37,7 @@ def _examples(source: str, card: dict[str, Any], count: int) -> Any:
     from rdae.data.arrays import Binarisation
     from rdae.data.named import NAMED
     from rdae.data.sources import open_data
-    from rdae.training.generative_recipe import judged_on
+    from rdae.training.array_recipe import judged_on
 
     event = tuple(card["event"])
     named = source in (*NAMED, "sprites")

@@ -35,6 +35,9 @@ class RecipeName(enum.StrEnum):
     iwae = "iwae"
     vamp_vae = "vamp_vae"
     ladder_vae = "ladder_vae"
+    gan = "gan"
+    wgan_gp = "wgan_gp"
+    r3gan = "r3gan"
 
 
 class Accelerator(enum.StrEnum):

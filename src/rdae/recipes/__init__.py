@@ -10,6 +10,7 @@ from typing import Any
 from rdae.data.arrays import ArrayData
 from rdae.errors import DataError
 from rdae.recipes.factorised import factorised
+from rdae.recipes.gan import gan, r3gan
 from rdae.recipes.gaussian_rda import gaussian_rda
 from rdae.recipes.gaussian_vae import beta_vae, gaussian_vae
 from rdae.recipes.hyperprior import hyperprior
@@ -18,12 +19,13 @@ from rdae.recipes.ladder_vae import ladder_vae
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
 from rdae.recipes.vamp_vae import vamp_vae
+from rdae.recipes.wgan_gp import wgan_gp
+from rdae.training.array_recipe import ArrayRecipe
 from rdae.training.codec_recipe import CodecRecipe
-from rdae.training.generative_recipe import GenerativeRecipe
 
 __all__ = [
-    "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_vae", "factorised", "gaussian_rda", "gaussian_vae",
-    "generative_recipe", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "vamp_vae",
+    "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_vae", "factorised", "gan", "gaussian_rda", "gaussian_vae",
+    "generative_recipe", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "r3gan", "vamp_vae", "wgan_gp",
 ]  # fmt: skip
 
 CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
@@ -32,19 +34,28 @@ CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
     "factorised": factorised,
     "magnitude": magnitude,
 }
-GENERATIVE_RECIPES: dict[str, Callable[..., GenerativeRecipe]] = {
+GENERATIVE_RECIPES: dict[str, Callable[..., ArrayRecipe]] = {
     "gaussian_rda": gaussian_rda,
     "gaussian_vae": gaussian_vae,
     "beta_vae": beta_vae,
     "iwae": iwae,
     "vamp_vae": vamp_vae,
     "ladder_vae": ladder_vae,
+    "gan": gan,
+    "wgan_gp": wgan_gp,
+    "r3gan": r3gan,
+}
+TAKERS: dict[str, Callable[..., ArrayRecipe]] = {  # of the options that a recipe passes on
+    "beta_vae": gaussian_vae,
+    "iwae": gaussian_vae,
+    "vamp_vae": gaussian_vae,
+    "r3gan": gan,
 }
 
 
 def generative_recipe(
     name: str, data: ArrayData, test: ArrayData | None = None, options: dict[str, Any] | None = None
-) -> GenerativeRecipe:
+) -> ArrayRecipe:
     """A generative recipe by name, with options by name; what a model file needs to be read again.
 
     Raises:
@@ -61,9 +72,7 @@ def generative_recipe(
 
 
 def known_options(name: str) -> set[str]:
-    """Options of a generative recipe; one that passes options on has those of `gaussian_vae` too."""
-    parameters = inspect.signature(GENERATIVE_RECIPES[name]).parameters.values()
-    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        own |= {p.name for p in inspect.signature(gaussian_vae).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    return own - {"name"}
+    """Options of a generative recipe, with those of the recipe that it passes options on to."""
+    makers = [recipes[name] for recipes in (GENERATIVE_RECIPES, TAKERS) if name in recipes]
+    parameters = [p for maker in makers for p in inspect.signature(maker).parameters.values()]
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"name"}

@@ -11,12 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.data.arrays import ArrayData, Binarisation, Kind
 from rdae.errors import ModelError, RdaeError
 from rdae.recipes import generative_recipe
+from rdae.training.array_recipe import ArrayRecipe
 from rdae.training.checkpoint import load_checkpoint
-from rdae.training.generative_recipe import GenerativeRecipe
 
 __all__ = ["MODEL_SUFFIX", "Saved", "model_file", "open_model"]
 
@@ -28,11 +27,11 @@ EVENT_MAX = 1 << 24  # elements of an example; more is no example but a damaged 
 class Saved(NamedTuple):
     """A model read from its file."""
 
-    model: NoisyChannelAutoencoder  # in eval() mode
+    model: Any  # NoisyChannelAutoencoder, LadderAutoencoder or ImplicitModel, in eval() mode
     card: dict[str, Any]
 
 
-def model_file(recipe: GenerativeRecipe, checkpoint: Path, *, command: str, terms: str) -> bytes:
+def model_file(recipe: ArrayRecipe, checkpoint: Path, *, command: str, terms: str) -> bytes:
     """The bytes of a model file.
 
     Args:
@@ -89,7 +88,8 @@ def open_model(path: str | Path) -> Saved:
             raise ModelError(f"{path} says its examples are of shape {event}. It is damaged: copy it again.")
         kind, _ = Kind(card["kind"]), Binarisation(card["binarisation"])
         values = torch.zeros(1, *event, dtype=torch.uint8 if kind in (Kind.BINARY, Kind.BYTES) else torch.float32)
-        model = generative_recipe(card["recipe"], ArrayData(values, kind), options=card["options"]).model()
+        recipe = generative_recipe(card["recipe"], ArrayData(values, kind), options=card["options"])
+        model = recipe.result(recipe.model())
         model.load_state_dict(weights)
     except RdaeError:
         raise

@@ -19,7 +19,8 @@ from rdae.networks.images import ImageDecoder, ImageEncoder
 from rdae.priors.latent import LatentPrior
 
 __all__ = [
-    "Scale", "decoder_for", "encoder_for", "likelihood_for", "one_layer", "scale_of", "schedule", "warmup_steps",
+    "Scale", "convolutional", "decoder_for", "encoder_for", "likelihood_for", "one_layer", "scale_of", "schedule",
+    "warmup_steps",
 ]  # fmt: skip
 
 ODDS_MIN = 1e-3  # pixels that are never on start at these odds
@@ -63,7 +64,7 @@ def encoder_for(
     Raises:
         DataError: a convolutional network for data that are no images.
     """
-    if _convolutional(data, network):
+    if convolutional(data, network):
         return ImageEncoder(data.event, features, widths)
     return DenseEncoder(data.event, features, hidden, mean=(scale := scale_of(data)).mean, scale=_spread(data, scale))
 
@@ -78,7 +79,7 @@ def decoder_for(
         mean = torch.logit(mean, eps=ODDS_MIN)
     own_start = isinstance(distortion, Likelihood) and (distortion.discrete or isinstance(distortion, Rescaled))
     bias = None if own_start else mean
-    if _convolutional(data, network):
+    if convolutional(data, network):
         return ImageDecoder(data.event, size, features, tuple(reversed(widths)), bias)
     return DenseDecoder(data.event, size, hidden, features, bias=bias)
 
@@ -88,7 +89,12 @@ def _spread(data: ArrayData, scale: Scale) -> Tensor | None:
     return scale.std if data.kind in (Kind.REAL, Kind.TABULAR) else None
 
 
-def _convolutional(data: ArrayData, network: str) -> bool:
+def convolutional(data: ArrayData, network: str) -> bool:
+    """Whether a convolutional network is asked for, or suits the data where `network` is auto.
+
+    Raises:
+        DataError: there is no such network, or the data are no images.
+    """
     images = len(data.event) == 3
     if network not in ("auto", "dense", "convolutional"):
         raise DataError(f"There is no network {network!r}. Choose auto, dense or convolutional.")

@@ -4,62 +4,38 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rdae.autoencoder import NoisyChannelAutoencoder
-from rdae.data.arrays import ArrayBatches, ArrayData, Binarisation, as_floats, binarise
 from rdae.ladder import LadderAutoencoder
 from rdae.likelihoods import Likelihood
 from rdae.measures.likelihood import active_units, log_evidence
 from rdae.objectives import doubly_reparameterised_bound, importance_bound
-from rdae.training.recipe import Point, Recipe, Step
+from rdae.training.array_recipe import VALIDATED, ArrayRecipe
+from rdae.training.recipe import Point, Step
 from rdae.training.weighing import Beta, Weighing
 
-__all__ = ["GenerativeRecipe", "judged_on"]
+__all__ = ["GenerativeRecipe"]
 
 log = logging.getLogger("rdae")
-VALIDATED = 2000  # examples of the held-out set that a validation looks at
-TEST_SEED = 1  # of the one binarisation that held-out data get
-
-
-def judged_on(data: ArrayData, binarisation: Binarisation) -> Tensor:
-    """Examples as a model sees them outside training: floats; zeros and ones drawn once where training draws anew."""
-    how = Binarisation.STATIC if binarisation is Binarisation.DYNAMIC else binarisation
-    data = binarise(data, how, seed=TEST_SEED)
-    return as_floats(data.values, data.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerativeRecipe(Recipe):
+class GenerativeRecipe(ArrayRecipe):
     """A noisy-channel autoencoder for arrays.
 
     Args:
-        data: what it learns from.
-        test: held-out examples, or None.
-        binarisation: of 8-bit data.
         weigh: the loss of each example from its two terms; looked at when `samples` is 1.
         samples: importance samples of each example; above 1 the loss is minus the importance-weighted bound.
         doubly_reparameterised: use that gradient for the encoder when `samples` is above 1.
-        options: what the recipe was called with, for the model file.
     """
 
-    data: ArrayData
-    test: ArrayData | None = None
-    binarisation: Binarisation = Binarisation.NONE
     weigh: Weighing = field(default_factory=Beta)
     samples: int = 1
     doubly_reparameterised: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def batches(self, data: Path, *, seed: int, rank: int, world: int) -> ArrayBatches:
-        return ArrayBatches(
-            self.data, batch=self.batch, steps=self.steps, seed=seed, binarisation=self.binarisation, rank=rank,
-            world=world,
-        )  # fmt: skip
 
     def loss(
         self, model: NoisyChannelAutoencoder | LadderAutoencoder, batch: Tensor, step: Step
@@ -79,12 +55,6 @@ class GenerativeRecipe(Recipe):
         loss = -bound(joint).mean()
         rate = (joint.posterior - joint.prior).detach().mean()
         return loss, {"rate_nats": rate, "distortion": -joint.likelihood.detach().mean(), "loss": loss.detach()}
-
-    def held_out(self, folder: Path | None) -> Tensor | None:
-        """Held-out examples as floats, binarised once."""
-        if self.test is None:
-            return None
-        return judged_on(self.test, self.binarisation)
 
     @torch.no_grad()
     def validate(self, model: NoisyChannelAutoencoder | LadderAutoencoder, held_out: Tensor) -> list[Point]:

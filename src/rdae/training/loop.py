@@ -88,8 +88,9 @@ class _Run:
         if start is not None:
             self.bare.load_state_dict(start)
         loss = _Loss(self.bare, recipe)
-        self.loss, self.optimizer = self.fabric.setup(loss, recipe.optimizer(loss))
-        self.average = WeightAverage(self.bare, recipe.average)  # now that the weights are where they will stay
+        self.loss, *self.optimizers = self.fabric.setup(loss, *recipe.optimizers(self.bare))
+        self.result = recipe.result(self.bare)
+        self.average = WeightAverage(self.result, recipe.average)  # now that the weights are where they will stay
         self.newest: Path | None = None
         self.first = self._resume()
         world = self.fabric.world_size
@@ -124,30 +125,34 @@ class _Run:
                 f"data it was trained with. ({str(error).splitlines()[0]})"
             ) from error
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        kept = state.get("optimizers") or [state["optimizer"]]  # in the singular before there were games
+        for optimizer, its_state in zip(self.optimizers, kept, strict=True):
+            optimizer.load_state_dict(its_state)
         self.newest = folder / f"step-{state['step']:08d}.pt"
         log.info("going on from step %d", state["step"])
         return int(state["step"])
 
     def step(self, number: int, batch: Tensor, share: slice) -> dict[str, Tensor]:
         """One step of the optimiser; returns the report."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(number)
-        fabric = self.fabric
+        player = self.recipe.turn(number)
+        optimizer, fabric = self.optimizers[player], self.fabric
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.rate_at(number) * group.get("share", 1.0)
         torch.manual_seed(self.settings.seed * 7_919 + number * fabric.world_size + fabric.global_rank)
         loss, report = self.loss(fabric.to_device(batch), Step(number, self.settings.seed, share))
         look = fabric.device.type == "cpu" or number % LOOK == 0
         if look:
             self._refuse_no_number(report["loss"], "loss", number)
-        self.optimizer.zero_grad()
+        self.loss.zero_grad()  # another player's turn leaves gradients behind
         fabric.backward(loss)
         if self.recipe.clip is not None:
             clip: Any = self.recipe.clip
-            norm = fabric.clip_gradients(self.loss, self.optimizer, max_norm=clip, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(self.loss, optimizer, max_norm=clip, error_if_nonfinite=False)
             if look and norm is not None:
                 self._refuse_no_number(norm, "gradient", number)
-        self.optimizer.step()
-        self.average.update(self.bare)
+        optimizer.step()
+        if player == 0:  # the one whose work is the result
+            self.average.update(self.result)
         return report
 
     def _refuse_no_number(self, value: Tensor, what: str, step: int) -> None:
@@ -167,13 +172,13 @@ class _Run:
                 "recipe": self.recipe.schedule(),
                 "model": self.bare.state_dict(),
                 "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
             self.newest = save_checkpoint(self.settings.out / "checkpoints", state)
 
     def averaged(self) -> nn.Module:
         """A model with the averaged weights, in `eval()` mode."""
-        model: nn.Module = self.recipe.model()
+        model = self.recipe.result(self.recipe.model())
         model.load_state_dict(self.average.average)
         return model.to(self.fabric.device).eval()
 

@@ -73,8 +73,10 @@ class Monitor:
             self._show(step)
 
     def _show(self, step: int) -> None:
-        report = self._waiting[-1]
-        means = {name: sum(float(r[name]) for r in self._waiting) / len(self._waiting) for name in report}
+        means = {}
+        for name in dict.fromkeys(name for report in self._waiting for name in report):  # players report by turns
+            values = [float(report[name]) for report in self._waiting if name in report]
+            means[name] = sum(values) / len(values)
         self._waiting = []
         self._bar.update(self._task, completed=step, report=_text(means))
         self._write(step, means, "train")

@@ -39,6 +39,8 @@ class Recipe(ABC):
         weight_decay, betas: of AdamW.
         average: decay of the moving average of the weights; the averaged weights are the result.
         clip: largest norm of a gradient; None for no limit.
+
+    A game of several players gives each an optimiser (`optimizers`) and says whose turn a step is (`turn`).
     """
 
     name: str
@@ -78,6 +80,18 @@ class Recipe(ABC):
         return torch.optim.AdamW(
             model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, betas=self.betas, fused=True
         )
+
+    def optimizers(self, model: Any) -> list[torch.optim.Optimizer]:
+        """One for each player; a recipe that minimises one loss has one player."""
+        return [self.optimizer(model)]
+
+    def turn(self, step: int) -> int:
+        """Which player a step is of: an index into `optimizers`."""
+        return 0
+
+    def result(self, model: Any) -> nn.Module:
+        """The part of the model that is averaged, validated and saved."""
+        return model
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, flat, then a cosine to 1 % of the peak."""

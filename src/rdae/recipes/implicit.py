@@ -1,0 +1,63 @@
+"""What the recipes of implicit models share: a generator and a critic that suit a data set, and a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from rdae.adversarial import AdversarialPair, Game, ImplicitModel, Penalty, packed_event
+from rdae.data.arrays import ArrayData, Kind, steps_for_epochs
+from rdae.networks.affine import LatentAffine
+from rdae.networks.critics import SLOPE, ConvolutionalCritic, DenseCritic
+from rdae.networks.dense import DenseDecoder
+from rdae.networks.images import ImageDecoder
+from rdae.priors.latent import StandardNormalPrior
+from rdae.recipes.noisy_channel import convolutional, scale_of
+
+__all__ = ["pair_for", "turns"]
+
+
+def pair_for(
+    data: ArrayData,
+    game: Game,
+    penalties: Sequence[Penalty],
+    *,
+    latent: int,
+    network: str,
+    hidden: Sequence[int],
+    widths: Sequence[int],
+    packing: int = 1,
+) -> AdversarialPair:
+    """A generator of examples like these, from latents N(0, I), and its critic.
+
+    8-bit and binary data are made by a sigmoid, real ones in the scale of each element.
+    """
+    event, seen = data.event, packed_event(data.event, packing)
+    bounded = data.kind in (Kind.BYTES, Kind.BINARY)
+    scale = scale_of(data)
+    critic: nn.Module
+    generator: nn.Module
+    if convolutional(data, network):
+        generator = ImageDecoder(event, latent, 1, tuple(reversed(widths)))
+        critic = ConvolutionalCritic(seen, widths)
+    else:
+        generator = DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
+        packed = (x.repeat(packing, *(1,) * (len(event) - 1)) for x in scale)
+        critic = DenseCritic(seen, hidden, *packed)
+    last = nn.Sigmoid() if bounded else LatentAffine(scale.mean, scale.std)
+    model = ImplicitModel(StandardNormalPrior(latent), nn.Sequential(generator, last))
+    return AdversarialPair(model, critic, game, penalties, packing)
+
+
+def turns(data: ArrayData, epochs: float, batch: int) -> dict[str, Any]:
+    """A schedule in passes over the data, the turns of both players counted."""
+    return {
+        "steps": steps_for_epochs(len(data), batch, epochs),
+        "batch": batch,
+        "weight_decay": 0.0,
+        "average": 0.999,
+        "clip": None,
+    }

@@ -1,0 +1,70 @@
+"""Recipes of implicit models: a generator and its critic take turns in the loop of all other recipes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rdae.adversarial import AdversarialPair, ImplicitModel
+from rdae.measures.mmd import energy_distance
+from rdae.training.array_recipe import VALIDATED, ArrayRecipe
+from rdae.training.recipe import Point, Step
+
+__all__ = ["AdversarialRecipe"]
+
+GENERATOR, CRITIC = 0, 1
+ALIKE = 0.1  # spread of samples against that of data, below which a generator has collapsed
+log = logging.getLogger("rdae")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialRecipe(ArrayRecipe):
+    """`critic_steps` turns of the critic, then one of the generator, and so on.
+
+    `steps` counts turns of both. Averaged, validated and kept is the implicit model alone.
+
+    Args:
+        critic_steps: turns of the critic for each of the generator.
+        critic_learning_rate: peak of its schedule; `learning_rate` is the generator's.
+    """
+
+    critic_steps: int = 1
+    critic_learning_rate: float = 2e-4
+
+    def turn(self, step: int) -> int:
+        return CRITIC if step % (self.critic_steps + 1) < self.critic_steps else GENERATOR
+
+    def optimizers(self, model: AdversarialPair) -> list[torch.optim.Optimizer]:
+        generator, critic = self.optimizer(model.model), self.optimizer(model.critic)
+        critic.param_groups[0]["share"] = self.critic_learning_rate / self.learning_rate
+        return [generator, critic]
+
+    def result(self, model: AdversarialPair) -> ImplicitModel:
+        return model.model
+
+    def loss(self, model: AdversarialPair, batch: Tensor, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.turn(step.number) == GENERATOR:
+            loss, report = model.generator_loss(batch)
+        else:
+            critic_turn = step.number - step.number // (self.critic_steps + 1)
+            loss, report = model.critic_loss(batch, critic_turn)
+        return loss, {**report, "loss": loss.detach()}
+
+    @torch.no_grad()
+    def validate(self, model: ImplicitModel, held_out: Tensor) -> list[Point]:
+        """Energy distance of samples and held-out examples; a warning where samples hardly differ from each other."""
+        torch.manual_seed(0)
+        y = held_out[:VALIDATED]
+        fake = model.sample(len(y)).cpu()
+        spread = float(fake.std(0).mean() / y.std(0).mean().clamp_min(1e-12))
+        if spread < ALIKE:
+            log.warning(
+                "samples vary by %.1f %% of what the data do: the generator has collapsed. Try r3gan, packing=2, "
+                "a stronger penalty, or lower learning rates.",
+                100 * spread,
+            )
+        distance = energy_distance(y.flatten(1), fake.flatten(1))
+        return [{"energy_distance": distance.value, "spread_ratio": spread}]
