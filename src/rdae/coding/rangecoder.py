@@ -21,7 +21,7 @@ from rdae.errors import FormatError, TableError
 
 __all__ = [
     "ESCAPE_BITS_MAX", "INTERVAL_BITS", "INVALID", "CoderTables", "RangeDecoder", "SymbolReader", "SymbolSource",
-    "SymbolWriter",
+    "SymbolWriter", "groups",
 ]  # fmt: skip
 
 Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
@@ -58,7 +58,7 @@ class CoderTables:
         return (below * (2**INTERVAL_BITS - below.size - 1) >> PRECISION) + np.arange(1, below.size + 1)
 
 
-def _groups(numbers: np.ndarray) -> Iterator[tuple[int, int, int]]:
+def groups(numbers: np.ndarray) -> Iterator[tuple[int, int, int]]:
     """Table number, start and stop of each run of equal numbers in a sorted array."""
     counts = np.bincount(numbers)
     used = np.flatnonzero(counts)
@@ -86,7 +86,7 @@ class SymbolWriter:
         reach = tables.reach[numbers]
         escaped = np.abs(symbols) > reach
         codes = np.where(escaped, 2 * reach + 1, symbols + reach).astype(np.int32)
-        for number, start, stop in _groups(numbers):
+        for number, start, stop in groups(numbers):
             self._coder.encode(codes[start:stop], tables[number])
         if escaped.any():
             self._write_escapes(symbols[escaped], reach[escaped])
@@ -122,8 +122,7 @@ class SymbolSource(ABC):
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         codes = np.empty(ordered.size, dtype=np.int32)
-        for number, start, stop in _groups(ordered):
-            codes[start:stop] = self._codes(tables, number, stop - start)
+        self._fill(codes, ordered, tables)
         reach = tables.reach[ordered]
         values = codes - reach
         escaped = np.flatnonzero(values > reach)
@@ -134,8 +133,14 @@ class SymbolSource(ABC):
         return symbols
 
     @abstractmethod
-    def _codes(self, tables: CoderTables, number: int, count: int) -> np.ndarray:
-        """Places of symbols within a table, `(count,)`; the last place is the escape."""
+    def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
+        """Writes into `codes` the place of each symbol within the table of its number; the last place is the escape.
+
+        Args:
+            codes: `(n,)` int32.
+            numbers: of tables, sorted, `(n,)`.
+            tables: all of them.
+        """
 
     @abstractmethod
     def _bit(self) -> int:
@@ -168,8 +173,10 @@ class SymbolReader(SymbolSource):
             raise FormatError(f"A symbol stream has {len(data)} bytes, not a multiple of 4. The file is damaged.")
         self._coder = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
-    def _codes(self, tables: CoderTables, number: int, count: int) -> np.ndarray:
-        return self._decoded(tables[number], count)
+    def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
+        decode = self._decoded
+        for number, start, stop in groups(numbers):
+            codes[start:stop] = decode(tables[number], stop - start)
 
     def _bit(self) -> int:
         return int(self._decoded(_BIT, 1)[0])

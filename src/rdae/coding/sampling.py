@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rdae.coding.rangecoder import INTERVAL_BITS, INVALID, CoderTables, RangeDecoder, SymbolReader, SymbolSource
+from rdae.coding.rangecoder import INTERVAL_BITS, INVALID, CoderTables, RangeDecoder, SymbolReader, SymbolSource, groups
 
 __all__ = ["RandomBits", "TableSampler"]
 
@@ -24,8 +24,10 @@ class TableSampler(SymbolSource):
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def _codes(self, tables: CoderTables, number: int, count: int) -> np.ndarray:
-        return np.searchsorted(tables.edges(number), self._rng.integers(1 << INTERVAL_BITS, size=count), side="right")
+    def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
+        points = self._rng.integers(1 << INTERVAL_BITS, size=codes.size)
+        for number, start, stop in groups(numbers):
+            codes[start:stop] = np.searchsorted(tables.edges(number), points[start:stop], side="right")
 
     def _bit(self) -> int:
         return int(self._rng.integers(2))
