@@ -30,8 +30,8 @@ from rdae.objectives import divergence
 from rdae.recipes import beta_vae
 from rdae.reports.drawing import Figure
 from rdae.reports.latent import LatentPanel, Row, from_json, latent_figure, latent_panel, measures_figure, to_json
-from rdae.training.checkpoint import load_checkpoint
 from rdae.training.array_recipe import judged_on
+from rdae.training.checkpoint import load_checkpoint
 from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.loop import Settings, train
 
