@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
+# a file of tests to a process, as many processes as cores, a thread each: threads of several processes would fight for cores
+TEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test test-slow check format clean
 
@@ -22,7 +24,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 test: $(VENV)/installed
-	$(RUN)/python -m pytest
+	$(TEST)
 
 test-slow: $(VENV)/installed
 	$(RUN)/python -m pytest -m slow
@@ -31,7 +33,7 @@ check: $(VENV)/installed
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
-	$(RUN)/python -m pytest
+	$(TEST)
 
 format: $(VENV)/installed
 	$(RUN)/ruff format .

@@ -23,7 +23,7 @@ from rdae.adversarial import (
 from rdae.cli.main import app
 from rdae.data.arrays import ArrayData, Kind
 from rdae.data.synthetic import MixtureSource
-from rdae.errors import DataError
+from rdae.errors import DataError, ModelError
 from rdae.measures.modes import mode_coverage
 from rdae.networks.critics import DenseCritic
 from rdae.networks.dense import DenseDecoder
@@ -155,3 +155,13 @@ def test_the_command_trains_and_samples(tmp_path):
     assert not app([*words, "--accelerator", "cpu"], standalone_mode=False)
     assert not app(["sample", str(tmp_path / "run"), "-n", "9", "-o", str(tmp_path / "s.npz")], standalone_mode=False)
     assert np.load(tmp_path / "s.npz")["examples"].shape == (9, 1, 10, 7)
+    for words in (["interpolate", "--steps", "3", "-n", "2"], ["traverse", "--steps", "3"]):
+        done = app([words[0], str(tmp_path / "run"), *words[1:], "-o", str(tmp_path / "w.npz")], standalone_mode=False)
+        assert not done
+        assert np.load(tmp_path / "w.npz")["examples"].shape[1:] == (1, 10, 7)
+    for words in ("reconstruct", "interpolate", "traverse"):  # an example has no latent here
+        with pytest.raises(ModelError, match="no encoder"):
+            app(
+                [words, str(tmp_path / "run"), "--data", str(tmp_path / "data.npy"), "-o", "x.npz"],
+                standalone_mode=False,
+            )

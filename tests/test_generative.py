@@ -22,7 +22,7 @@ from rdae.channels import GaussianChannel
 from rdae.data.arrays import ArrayData, Kind, as_floats
 from rdae.data.sources import open_data
 from rdae.errors import DataError, ModelError, ShapeError, TrainingError
-from rdae.generating import between, interpolate, traverse
+from rdae.generating import between, interpolate, latents_of, traverse
 from rdae.ladder import LadderAutoencoder, merged
 from rdae.likelihoods import Gaussian
 from rdae.measures.likelihood import active_units, importance_log_likelihood, log_evidence
@@ -350,7 +350,10 @@ def test_walks_through_a_model():
     recipe = generative_recipe("gaussian_vae", pictures(), None, SMALL)
     model = recipe.model().eval()
     y = as_floats(pictures().values[:4], Kind.BYTES)
-    assert interpolate(model, y[:2], y[2:], 5).shape == (2, 5, 1, 10, 7)
+    ends = latents_of(model, y)
+    walks = interpolate(model, ends[:2], ends[2:], 5)
+    assert walks.shape == (2, 5, 1, 10, 7)
+    torch.testing.assert_close(walks[:, -1], model.reconstruct(y[2:]))
     rows = traverse(model, torch.zeros(3), [0, 2], 4, 2.0)
     assert rows.shape == (2, 4, 1, 10, 7)
     torch.testing.assert_close(rows[1, 0], model.decoder(torch.tensor([[0.0, 0.0, -2.0]])).detach()[0])
@@ -407,6 +410,7 @@ def test_the_commands_from_data_to_pictures(tmp_path):
         ["sample", "run", "-n", "9", "-o", "s.png"],
         ["reconstruct", "run", "--data", "faces.npy", "-o", "r.png"],
         ["interpolate", "run", "--data", "faces.npy", "--spherical", "-o", "i.png"],
+        ["interpolate", "run", "-o", "j.png"],
         ["traverse", "run", "-o", "t.png"],
     ):
         done = command(*words, cwd=tmp_path)

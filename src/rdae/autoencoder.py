@@ -159,6 +159,11 @@ class NoisyChannelAutoencoder(nn.Module):
         return LogJoint(likelihood, self.code().log_prob(z), read.log_prob(z), z)
 
     @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """What latents, `(batch, *latent)`, look like as data."""
+        return self.shown(self.decoder(z))
+
+    @torch.no_grad()
     def sample(self, count: int, *, temperature: float = 1.0) -> Tensor:
         """Generates: latents from the prior through the decoder; the encoder has no part in it.
 
@@ -166,12 +171,12 @@ class NoisyChannelAutoencoder(nn.Module):
             count: how many.
             temperature: latents are multiplied by it; below 1 samples are more alike and more typical.
         """
-        return self.shown(self.decoder(temperature * self.code().sample((count,))))
+        return self.decode(temperature * self.code().sample((count,)))
 
     @torch.no_grad()
     def reconstruct(self, y: Tensor) -> Tensor:
         """Each example through encoder and decoder, at the mean of the channel."""
-        return self.shown(self.decoder(self.posterior(y).mean))
+        return self.decode(self.posterior(y).mean)
 
 
 def standardise(model: NoisyChannelAutoencoder) -> NoisyChannelAutoencoder:

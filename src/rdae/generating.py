@@ -1,14 +1,17 @@
-"""Walks through the latent space of a noisy-channel autoencoder: between two points, and along one unit."""
+"""Walks through the latent space of a model: between two points, and along one unit."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.errors import ModelError, ShapeError
 
-__all__ = ["between", "interpolate", "traverse"]
+__all__ = ["Decoding", "between", "drawn_latents", "interpolate", "latents_of", "traverse"]
 
 
 def between(start: Tensor, end: Tensor, steps: int, *, spherical: bool = False) -> Tensor:
@@ -35,27 +38,75 @@ def between(start: Tensor, end: Tensor, steps: int, *, spherical: bool = False) 
     return arc * (first + share * (last - first))
 
 
-def _one_layer(model: object) -> None:
-    if not isinstance(model, NoisyChannelAutoencoder):
+class Decoding(Protocol):
+    """A model with one latent space: a `NoisyChannelAutoencoder`, an `ImplicitModel`."""
+
+    @property
+    def units(self) -> int:
+        """Number of latent variables of an example."""
+        ...
+
+    def code(self) -> Distribution:
+        """The prior p(z)."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """What latents look like as data."""
+        ...
+
+
+def _one_space(model: object) -> None:
+    if not hasattr(model, "decode"):
         raise ModelError(
             f"A {type(model).__name__} has latents in several layers, and no single space to walk through. "
             "Sample from it, or use a model of one layer."
         )
 
 
-@torch.no_grad()
-def interpolate(
-    model: NoisyChannelAutoencoder, y: Tensor, y_other: Tensor, steps: int = 8, *, spherical: bool = False
-) -> Tensor:
-    """What lies between two examples, `(batch, steps, *event)`: their mean latents joined and decoded."""
-    _one_layer(model)
-    starts, ends = model.posterior(y).mean, model.posterior(y_other).mean
-    paths = [between(a, b, steps, spherical=spherical) for a, b in zip(starts, ends, strict=True)]
-    return torch.stack([model.shown(model.decoder(path)) for path in paths])
+def latents_of(model: object, y: Tensor) -> Tensor:
+    """Mean latents of examples, `(batch, *latent)`.
+
+    Raises:
+        ModelError: the model has no encoder, or latents in several layers.
+    """
+    _one_space(model)
+    if not isinstance(model, NoisyChannelAutoencoder):
+        raise ModelError(
+            f"A {type(model).__name__} has no encoder, and finds no latent for an example. Leave data out."
+        )
+    with torch.no_grad():
+        return model.posterior(y).mean
 
 
-@torch.no_grad()
-def traverse(model: NoisyChannelAutoencoder, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0) -> Tensor:
+def drawn_latents(model: Decoding, count: int) -> Tensor:
+    """Latents from the prior, `(count, *latent)`.
+
+    Raises:
+        ModelError: the model has latents in several layers.
+    """
+    _one_space(model)
+    return model.code().sample((count,))
+
+
+def interpolate(model: Decoding, start: Tensor, end: Tensor, steps: int = 8, *, spherical: bool = False) -> Tensor:
+    """What lies between pairs of latents, `(batch, steps, *event)`.
+
+    Args:
+        model: that decodes them.
+        start, end: `(batch, *latent)`: `latents_of` examples, or `drawn_latents`.
+        steps: of each walk, ends included.
+        spherical: along an arc, see `between`.
+
+    Raises:
+        ModelError: the model has latents in several layers.
+    """
+    _one_space(model)
+    return torch.stack(
+        [model.decode(between(a, b, steps, spherical=spherical)) for a, b in zip(start, end, strict=True)]
+    )
+
+
+def traverse(model: Decoding, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0) -> Tensor:
     """What each unit does, `(units, steps, *event)`: one latent, one unit of it moved from -reach to reach.
 
     Args:
@@ -65,12 +116,12 @@ def traverse(model: NoisyChannelAutoencoder, z: Tensor, units: list[int], steps:
         steps: positions of a unit.
         reach: in standard deviations of the prior N(0, 1).
     """
-    _one_layer(model)
+    _one_space(model)
     if z.ndim != 1 or any(not 0 <= unit < len(z) for unit in units):
         raise ShapeError(f"Latents have shape {tuple(z.shape)}, but units {units} were asked for.")
     rows = []
     for unit in units:
         row = z.repeat(steps, 1)
         row[:, unit] = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
-        rows.append(model.shown(model.decoder(row)))
+        rows.append(model.decode(row))
     return torch.stack(rows)

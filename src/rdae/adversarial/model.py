@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,6 +42,16 @@ class ImplicitModel(nn.Module):
         law = self.code()
         return self.generator(law.rsample((count,)) if law.has_rsample else law.sample((count,)))
 
+    @property
+    def units(self) -> int:
+        """Number of latent variables of an example."""
+        return math.prod(self.code().event_shape)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """What latents, `(batch, *latent)`, look like as data."""
+        return self.generator(z)
+
     @torch.no_grad()
     def sample(self, count: int, *, temperature: float = 1.0) -> Tensor:
         """Generates, `(count, *event)`.
@@ -49,7 +60,7 @@ class ImplicitModel(nn.Module):
             count: how many.
             temperature: latents are multiplied by it; below 1 samples are more alike and more typical.
         """
-        return self.generator(temperature * self.code().sample((count,)))
+        return self.decode(temperature * self.code().sample((count,)))
 
 
 class AdversarialPair(nn.Module):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rdae.cli.training import training_extra
-from rdae.errors import DataError, TargetError
+from rdae.errors import DataError, ModelError, TargetError
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -144,6 +144,10 @@ def reconstruct(model: Model, out: Out, data: Data, count: Count = 16, seed: See
     import torch
 
     saved = _opened(model, seed)
+    if not hasattr(saved.model, "reconstruct"):
+        raise ModelError(
+            f"A model of recipe {saved.card['recipe']} has no encoder and can reconstruct nothing. Sample."
+        )
     y = _examples(data, saved.card, count)
     columns = min(count, 16)
     back = saved.model.reconstruct(y)
@@ -154,18 +158,24 @@ def reconstruct(model: Model, out: Out, data: Data, count: Count = 16, seed: See
 def interpolate(
     model: Model,
     out: Out,
-    data: Data,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Walk from example to example, not between draws of the prior.")
+    ] = None,
     count: Count = 8,
     steps: Steps = 10,
     spherical: Annotated[bool, typer.Option("--spherical", help="Along an arc, not a straight line.")] = False,
     seed: Seed = 0,
 ) -> int:
-    """From each example to the next, through the latent space."""
-    from rdae.generating import interpolate as between
+    """From one point of the latent space to another, `count` times."""
+    from rdae.generating import drawn_latents, latents_of
+    from rdae.generating import interpolate as walked
 
     saved = _opened(model, seed)
-    y = _examples(data, saved.card, 2 * count)
-    return _write(out, between(saved.model, y[0::2], y[1::2], steps, spherical=spherical).flatten(0, 1), steps)
+    if data is None:
+        ends = drawn_latents(saved.model, 2 * count)
+    else:
+        ends = latents_of(saved.model, _examples(data, saved.card, 2 * count))
+    return _write(out, walked(saved.model, ends[0::2], ends[1::2], steps, spherical=spherical).flatten(0, 1), steps)
 
 
 def traverse(
@@ -183,14 +193,14 @@ def traverse(
     """What each latent unit does: one row a unit, moved from one side to the other."""
     import torch
 
+    from rdae.generating import latents_of
     from rdae.generating import traverse as moved
 
     saved = _opened(model, seed)
     size = saved.model.units
     z = torch.zeros(size)
     if data is not None:
-        with torch.no_grad():
-            z = saved.model.posterior(_examples(data, saved.card, 1)).mean[0]
+        z = latents_of(saved.model, _examples(data, saved.card, 1))[0]
     if units is not None:
         try:
             chosen = [int(unit) for unit in units.split(",")]
