@@ -20,7 +20,7 @@ from rdae.coding.codec import Codec
 from rdae.coding.image import from_array, to_pil
 from rdae.coding.model import unpack_model
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
-from rdae.networks.refine import SubbandRefiner
+from rdae.networks.refine import RefinerSize, SubbandRefiner
 from rdae.priors.pyramid import PyramidPrior
 from rdae.recipes.photo import photo
 from rdae.training.export import export_pyramid
@@ -36,7 +36,7 @@ def main() -> None:
         photo(),
         name="golden",
         model=lambda: RateDistortionAutoencoder(
-            PyramidEncoder(5), PyramidPrior(5, (8, 8, 8)), PyramidDecoder(SubbandRefiner(8, 8, 1)),
+            PyramidEncoder(5), PyramidPrior(5, (8, 8, 8)), PyramidDecoder(SubbandRefiner((RefinerSize(8, 8, 1),) * 3)),
             RateDistortionRounding(6.0),
         ),
     )  # fmt: skip

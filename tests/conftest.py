@@ -58,13 +58,13 @@ def build_tiny():
     from rdae.autoencoder import RateDistortionAutoencoder
     from rdae.channels import RateDistortionRounding
     from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
-    from rdae.networks.refine import SubbandRefiner
+    from rdae.networks.refine import RefinerSize, SubbandRefiner
     from rdae.priors.pyramid import PyramidPrior
 
     return RateDistortionAutoencoder(
         PyramidEncoder(5),
         PyramidPrior(5, channels=TINY_CHANNELS),
-        PyramidDecoder(SubbandRefiner(8, 8, 1)),
+        PyramidDecoder(SubbandRefiner((RefinerSize(8, 8, 1),) * 3)),
         RateDistortionRounding(6.0),
     )
 

@@ -28,7 +28,7 @@ from rdae.data.photographs import Crops, find_images, read_rgb, whole_images
 from rdae.distortions import ms_ssim_distortion
 from rdae.errors import CheckpointError, DataError, ImageError, MissingExtraError, ModelError
 from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
-from rdae.networks.refine import SubbandRefiner
+from rdae.networks.refine import RefinerSize, SubbandRefiner
 from rdae.objectives import Terms
 from rdae.priors.factorised import LOG_CUMULATIVES, SCALE_RATIO, ChannelDensity, unit_bin_log_mass
 from rdae.priors.pyramid import PyramidPrior
@@ -47,7 +47,7 @@ def tiny_model() -> RateDistortionAutoencoder:
     return RateDistortionAutoencoder(
         PyramidEncoder(5),
         PyramidPrior(5, channels=(8, 8, 8)),
-        PyramidDecoder(SubbandRefiner(8, 8, 1)),
+        PyramidDecoder(SubbandRefiner((RefinerSize(8, 8, 1),) * 3)),
         RateDistortionRounding(6.0),
     )
 

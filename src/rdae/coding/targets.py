@@ -26,15 +26,17 @@ def largest_within(size: float, encode: Callable[[int], bytes], levels: int, *, 
         beside: bytes of the file that are the same at every level.
 
     Raises:
-        TargetError: level 0 is already larger.
+        TargetError: level 0 is already larger, and so are those above that might be smaller.
     """
-    best = encode(0)
+    low, best = 0, encode(0)
+    if len(best) > size:
+        low, best = smallest_from(0, encode, levels, beside=beside)
     if len(best) > size:
         raise TargetError(
             f"This image needs at least {len(best)} bytes (quality 0), more than the {size:.0f} asked for. "
             "Make the image smaller, or drop its metadata."
         )
-    low, high = 0, levels
+    high = levels
     while high - low > 1:
         middle = (low + high) // 2
         data = encode(middle)

@@ -8,6 +8,8 @@ starts at the linear path.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +17,21 @@ from torch import Tensor, nn
 from rdae.networks.exact import compand
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 
-__all__ = ["REFINED_LEVELS", "SubbandRefiner"]
+__all__ = ["REFINED_LEVELS", "RefinerSize", "SubbandRefiner"]
 
 REFINED_LEVELS = 3
 INPUT_SCALE = 1 / 16
+
+
+class RefinerSize(NamedTuple):
+    """Of the network of one level."""
+
+    channels: int
+    inner: int
+    blocks: int
+
+
+SIZES = (RefinerSize(32, 48, 1), RefinerSize(48, 64, 2), RefinerSize(48, 64, 2))
 
 
 class _FloatBlock(nn.Module):
@@ -55,13 +68,15 @@ class SubbandRefiner(nn.Module):
     """Corrections, in steps, to the three finest levels of a symbol pyramid.
 
     Args:
-        channels: width, inner width and number of blocks of the network of each level.
+        sizes: width, inner width and number of blocks of the network of level 1, 2 and 3. Level 1 has three quarters
+            of the coefficients, so its network decides what decoding costs.
     """
 
-    def __init__(self, channels: int = 48, inner: int = 64, blocks: int = 2) -> None:
+    def __init__(self, sizes: tuple[RefinerSize, ...] = SIZES) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(_LevelRefiner(channels, inner, blocks) for _ in range(REFINED_LEVELS))
-        self.quality = nn.Sequential(nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, REFINED_LEVELS * channels))
+        self.nets = nn.ModuleList(_LevelRefiner(*size) for size in sizes)
+        self.widths = [size.channels for size in sizes]
+        self.quality = nn.Sequential(nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, sum(self.widths)))
 
     def forward(self, symbols: list[Tensor], log_step: Tensor) -> list[Tensor]:
         """Refined latents in units of the step, same shapes as `symbols`; `log_step` is `(B,)`."""
@@ -79,7 +94,7 @@ class SubbandRefiner(nn.Module):
             log_step: ln of the step in grey levels, `(B,)`.
         """
         x = (log_step[:, None] - 3.0) / 1.2
-        biases = self.quality(torch.cat([x, x * x, torch.sin(2 * x)], 1))[..., None, None].chunk(REFINED_LEVELS, 1)
+        biases = self.quality(torch.cat([x, x * x, torch.sin(2 * x)], 1))[..., None, None].split(self.widths, 1)
         return [
             self.nets[level - 1](own, unfolded[k + 1], unfolded[k], biases[level - 1])
             for k, (level, own) in enumerate(zip(range(REFINED_LEVELS, 0, -1), folded, strict=True))

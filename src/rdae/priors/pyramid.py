@@ -151,7 +151,7 @@ class PyramidPrior(nn.Module):
         scales: number of scale indices.
     """
 
-    def __init__(self, levels: int = 5, channels: tuple[int, int, int] = (48, 64, 96), scales: int = 48) -> None:
+    def __init__(self, levels: int = 5, channels: tuple[int, int, int] = (32, 64, 96), scales: int = 48) -> None:
         super().__init__()
         self.levels, self.channels = levels, channels
         self.low = LowBandPrior()
