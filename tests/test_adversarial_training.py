@@ -23,7 +23,7 @@ from rdae.adversarial import (
 from rdae.cli.main import app
 from rdae.data.arrays import ArrayData, Kind
 from rdae.data.synthetic import MixtureSource
-from rdae.errors import DataError, ModelError
+from rdae.errors import CheckpointError, DataError, ModelError
 from rdae.measures.modes import mode_coverage
 from rdae.networks.critics import DenseCritic
 from rdae.networks.dense import DenseDecoder
@@ -145,7 +145,33 @@ def test_wrong_wishes_are_named():
         generative_recipe("gan", examples("grey"), None, {"game": "chess"})
     with pytest.raises(DataError, match="no option 'gamma'"):
         generative_recipe("gan", examples("grey"), None, {"gamma": 1.0})
+    for wrong in ({"batch": 0}, {"critic_steps": 0}, {"r1": -1.0}, {"learning_rate": "fast"}):
+        with pytest.raises(DataError):
+            generative_recipe("gan", examples("grey"), None, wrong)
+    with pytest.raises(DataError, match="packing is 0"):
+        generative_recipe("gan", examples("grey"), None, {"packing": 0}).model()
     assert generative_recipe("r3gan", examples("grey"), None, {"packing": 2, "gamma": 1.0}).critic_steps == 1
+
+
+def test_a_run_does_not_go_on_under_other_options(tmp_path):
+    data = examples("grey")
+    train(replace(generative_recipe("gan", data, None, SMALL), steps=2), settings(tmp_path))
+    other = replace(generative_recipe("gan", data, None, {**SMALL, "game": "hinge"}), steps=4)
+    with pytest.raises(CheckpointError, match="options"):
+        train(other, settings(tmp_path))
+    slower = replace(generative_recipe("gan", data, None, {**SMALL, "learning_rate": 1e-4}), steps=4)
+    assert train(slower, settings(tmp_path)) is not None
+
+
+def test_the_critic_sees_pixels_as_they_are_and_real_numbers_in_their_scale():
+    grey, real = examples("grey"), examples("table")
+    for network in ("dense", "convolutional"):
+        pair = generative_recipe("gan", grey, None, {**SMALL, "network": network}).model()
+        layer = pair.critic.critic
+        scale = layer.network.scale if network == "dense" else layer.scale
+        assert bool((scale == 1).all())
+    scale = generative_recipe("gan", real, None, SMALL).model().critic.critic.network.scale
+    torch.testing.assert_close(scale, real.values.std(0))
 
 
 def test_the_command_trains_and_samples(tmp_path):

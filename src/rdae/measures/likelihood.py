@@ -13,7 +13,7 @@ from rdae.measures.measure import Kind, Measure, mean_of
 
 __all__ = ["active_units", "importance_log_likelihood", "log_evidence"]
 
-AT_ONCE = 1 << 14  # latents decoded together
+AT_ONCE = 1 << 23  # elements of examples decoded together
 
 
 @torch.no_grad()
@@ -28,11 +28,12 @@ def log_evidence(model: NoisyChannelAutoencoder | LadderAutoencoder, y: Tensor, 
         samples: K.
     """
     rows = []
-    most = max(1, AT_ONCE // samples)
+    decoded = max(1, AT_ONCE // y[0].numel())
+    most = max(1, decoded // samples)
     for part in y.split(most):
         total = torch.full((len(part),), -math.inf)
-        for start in range(0, samples, AT_ONCE):
-            count = min(AT_ONCE, samples - start)
+        for start in range(0, samples, decoded):
+            count = min(decoded, samples - start)
             total = torch.logaddexp(total, torch.logsumexp(model.log_joint(part, count).log_weight, 0).cpu())
         rows.append(total - math.log(samples))
     return torch.cat(rows)

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import pairwise
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from rdae.networks.dense import DenseEncoder
@@ -54,10 +55,22 @@ class ConvolutionalCritic(nn.Module):
         event: shape of one image, or of a pack of them, `(channels, H, W)`; H and W may be any size, a side of n
             pixels becomes one of ceil(n / 2).
         widths: channels after each halving.
+        mean, scale: of the data, `event`; the first layer sees `(y - mean) / scale`. Without them `y - 1/2`.
     """
 
-    def __init__(self, event: Sequence[int], widths: Sequence[int] = (32, 64, 128)) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        event: Sequence[int],
+        widths: Sequence[int] = (32, 64, 128),
+        mean: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("mean", torch.tensor(0.5) if mean is None else mean.detach().clone())
+        self.register_buffer("scale", torch.tensor(1.0) if scale is None else scale.detach().clone())
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((event[0], *widths)):
             conv = nn.Conv2d(inputs, outputs, 5, stride=2, padding=2)
@@ -71,4 +84,4 @@ class ConvolutionalCritic(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, y: Tensor) -> Tensor:
-        return self.last(self.layers(y - 0.5).flatten(1)).squeeze(1)
+        return self.last(self.layers((y - self.mean) / self.scale).flatten(1)).squeeze(1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rdae.data.arrays import ArrayData
-from rdae.errors import DataError
+from rdae.errors import DataError, RdaeError
 from rdae.recipes.factorised import factorised
 from rdae.recipes.gan import gan, r3gan
 from rdae.recipes.gaussian_rda import gaussian_rda
@@ -68,7 +68,12 @@ def generative_recipe(
     for option in options:
         if option not in known:
             raise DataError(f"Recipe {name} has no option {option!r}. It has {', '.join(sorted(known))}.")
-    return replace(GENERATIVE_RECIPES[name](data, test, **options), options=options)
+    try:
+        return replace(GENERATIVE_RECIPES[name](data, test, **options), options=options)
+    except RdaeError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise DataError(f"Recipe {name} cannot be made with {options}: {error}. Check the values.") from error
 
 
 def known_options(name: str) -> set[str]:

@@ -64,9 +64,16 @@ def gan(
         critic_steps: turns of the critic for each of the generator.
         epochs: passes over the data, of both players together.
         batch, learning_rate, critic_learning_rate: of the schedule.
+
+    Raises:
+        DataError: there is no such game, or a number is out of range.
     """
     if game not in GAMES:
         raise DataError(f"There is no game {game!r}. Choose from {', '.join(GAMES)}.")
+    if critic_steps < 1 or min(r1, r2) < 0:
+        raise DataError(
+            f"critic_steps={critic_steps}, r1={r1}, r2={r2}: a critic needs a turn, penalties are not negative."
+        )
     penalties: list[Penalty] = [penalty(gamma) for penalty, gamma in ((R1, r1), (R2, r2)) if gamma]
 
     def model() -> AdversarialPair:

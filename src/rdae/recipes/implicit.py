@@ -10,12 +10,13 @@ from torch import nn
 
 from rdae.adversarial import AdversarialPair, Game, ImplicitModel, Penalty, packed_event
 from rdae.data.arrays import ArrayData, Kind, steps_for_epochs
+from rdae.errors import DataError
 from rdae.networks.affine import LatentAffine
 from rdae.networks.critics import SLOPE, ConvolutionalCritic, DenseCritic
 from rdae.networks.dense import DenseDecoder
 from rdae.networks.images import ImageDecoder
 from rdae.priors.latent import StandardNormalPrior
-from rdae.recipes.noisy_channel import convolutional, scale_of
+from rdae.recipes.noisy_channel import convolutional, scale_of, spread_of
 
 __all__ = ["pair_for", "turns"]
 
@@ -34,19 +35,26 @@ def pair_for(
     """A generator of examples like these, from latents N(0, I), and its critic.
 
     8-bit and binary data are made by a sigmoid, real ones in the scale of each element.
+
+    Raises:
+        DataError: a number of which there must be one or more is smaller.
     """
+    for name, value in (("latent", latent), ("packing", packing)):
+        if value < 1:
+            raise DataError(f"{name} is {value}. Choose 1 or more.")
     event, seen = data.event, packed_event(data.event, packing)
     bounded = data.kind in (Kind.BYTES, Kind.BINARY)
     scale = scale_of(data)
+    shown = scale.mean, spread_of(data, scale)
+    seen_scale = [None if x is None else x.repeat(packing, *(1,) * (len(event) - 1)) for x in shown]
     critic: nn.Module
     generator: nn.Module
     if convolutional(data, network):
         generator = ImageDecoder(event, latent, 1, tuple(reversed(widths)))
-        critic = ConvolutionalCritic(seen, widths)
+        critic = ConvolutionalCritic(seen, widths, *(() if bounded else seen_scale))
     else:
         generator = DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
-        packed = (x.repeat(packing, *(1,) * (len(event) - 1)) for x in scale)
-        critic = DenseCritic(seen, hidden, *packed)
+        critic = DenseCritic(seen, hidden, *seen_scale)
     last = nn.Sigmoid() if bounded else LatentAffine(scale.mean, scale.std)
     model = ImplicitModel(StandardNormalPrior(latent), nn.Sequential(generator, last))
     return AdversarialPair(model, critic, game, penalties, packing)

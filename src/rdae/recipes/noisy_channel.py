@@ -20,7 +20,7 @@ from rdae.priors.latent import LatentPrior
 
 __all__ = [
     "Scale", "convolutional", "decoder_for", "encoder_for", "likelihood_for", "one_layer", "scale_of", "schedule",
-    "warmup_steps",
+    "spread_of", "warmup_steps",
 ]  # fmt: skip
 
 ODDS_MIN = 1e-3  # pixels that are never on start at these odds
@@ -66,7 +66,7 @@ def encoder_for(
     """
     if convolutional(data, network):
         return ImageEncoder(data.event, features, widths)
-    return DenseEncoder(data.event, features, hidden, mean=(scale := scale_of(data)).mean, scale=_spread(data, scale))
+    return DenseEncoder(data.event, features, hidden, mean=(scale := scale_of(data)).mean, scale=spread_of(data, scale))
 
 
 def decoder_for(
@@ -84,7 +84,7 @@ def decoder_for(
     return DenseDecoder(data.event, size, hidden, features, bias=bias)
 
 
-def _spread(data: ArrayData, scale: Scale) -> Tensor | None:
+def spread_of(data: ArrayData, scale: Scale) -> Tensor | None:
     """Bytes and bits have a scale of their own; real numbers are brought to one."""
     return scale.std if data.kind in (Kind.REAL, Kind.TABULAR) else None
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rdae.adversarial import AdversarialPair, ImplicitModel
+from rdae.errors import DataError
 from rdae.measures.mmd import energy_distance
 from rdae.training.array_recipe import VALIDATED, ArrayRecipe
 from rdae.training.recipe import Point, Step
@@ -16,6 +19,8 @@ from rdae.training.recipe import Point, Step
 __all__ = ["AdversarialRecipe"]
 
 GENERATOR, CRITIC = 0, 1
+HELD_OUT_MIN = 4
+AT_ONCE = 1 << 22  # elements generated together
 ALIKE = 0.1  # spread of samples against that of data, below which a generator has collapsed
 log = logging.getLogger("rdae")
 
@@ -31,6 +36,7 @@ class AdversarialRecipe(ArrayRecipe):
         critic_learning_rate: peak of its schedule; `learning_rate` is the generator's.
     """
 
+    alternating: ClassVar[bool] = True
     critic_steps: int = 1
     critic_learning_rate: float = 2e-4
 
@@ -38,9 +44,17 @@ class AdversarialRecipe(ArrayRecipe):
         return CRITIC if step % (self.critic_steps + 1) < self.critic_steps else GENERATOR
 
     def optimizers(self, model: AdversarialPair) -> list[torch.optim.Optimizer]:
-        generator, critic = self.optimizer(model.model), self.optimizer(model.critic)
-        critic.param_groups[0]["share"] = self.critic_learning_rate / self.learning_rate
-        return [generator, critic]
+        return [self.optimizer(model.model), self.optimizer(model.critic)]
+
+    def rate_at(self, step: int) -> float:
+        peak = self.critic_learning_rate if self.turn(step) == CRITIC else self.learning_rate
+        return super().rate_at(step) * peak / self.learning_rate
+
+    def held_out(self, folder: Path | None) -> Tensor | None:
+        y = super().held_out(folder)
+        if y is not None and len(y) < HELD_OUT_MIN:
+            raise DataError(f"{len(y)} held-out examples are too few to compare laws. Hold out {HELD_OUT_MIN} or more.")
+        return y
 
     def result(self, model: AdversarialPair) -> ImplicitModel:
         return model.model
@@ -58,7 +72,8 @@ class AdversarialRecipe(ArrayRecipe):
         """Energy distance of samples and held-out examples; a warning where samples hardly differ from each other."""
         torch.manual_seed(0)
         y = held_out[:VALIDATED]
-        fake = model.sample(len(y)).cpu()
+        parts = y.split(max(1, AT_ONCE // y[0].numel()))
+        fake = torch.cat([model.sample(len(part)).cpu() for part in parts])
         spread = float(fake.std(0).mean() / y.std(0).mean().clamp_min(1e-12))
         if spread < ALIKE:
             log.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rdae.training.recipe import Recipe
 __all__ = ["VALIDATED", "ArrayRecipe", "judged_on"]
 
 VALIDATED = 2000  # examples of the held-out set that a validation looks at
+FREE = {"epochs", "learning_rate", "critic_learning_rate"}  # options that may change when a run goes on
 TEST_SEED = 1  # of the one binarisation that held-out data get
 
 
@@ -39,6 +41,12 @@ class ArrayRecipe(Recipe):
     test: ArrayData | None = None
     binarisation: Binarisation = Binarisation.NONE
     options: dict[str, Any] = field(default_factory=dict)
+
+    def schedule(self) -> dict[str, Any]:
+        """With the options that make the model what it is: a run does not go on under others."""
+        fixed = {name: value for name, value in self.options.items() if name not in FREE}
+        what = {"options": json.dumps(fixed, sort_keys=True), "binarisation": str(self.binarisation)}
+        return super().schedule() | what
 
     def batches(self, data: Path, *, seed: int, rank: int, world: int) -> ArrayBatches:
         return ArrayBatches(

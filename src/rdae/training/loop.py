@@ -26,7 +26,14 @@ from rdae.training.recipe import Recipe, Step
 __all__ = ["Settings", "train"]
 
 log = logging.getLogger("rdae")
-MAY_CHANGE = {"steps", "learning_rate", "warmup", "flat", "clip"}  # of a schedule, when a run goes on
+MAY_CHANGE = {
+    "steps",
+    "learning_rate",
+    "critic_learning_rate",
+    "warmup",
+    "flat",
+    "clip",
+}  # of a schedule, when a run goes on
 LOOK = 20  # steps between looks at the loss on devices that would have to be waited for
 
 
@@ -75,8 +82,9 @@ class _Run:
         precision: Any = settings.precision
         try:
             self.fabric = Fabric(
-                accelerator=settings.accelerator, devices=devices, num_nodes=settings.nodes, precision=precision
-            )
+                accelerator=settings.accelerator, devices=devices, num_nodes=settings.nodes, precision=precision,
+                strategy=_strategy(recipe, settings),
+            )  # fmt: skip
         except (RuntimeError, ValueError, TypeError) as error:
             raise TrainingError(
                 f"This machine cannot train as asked for: {error}. Use accelerator cpu, or fewer devices."
@@ -137,7 +145,7 @@ class _Run:
         player = self.recipe.turn(number)
         optimizer, fabric = self.optimizers[player], self.fabric
         for group in optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(number) * group.get("share", 1.0)
+            group["lr"] = self.recipe.rate_at(number)
         torch.manual_seed(self.settings.seed * 7_919 + number * fabric.world_size + fabric.global_rank)
         loss, report = self.loss(fabric.to_device(batch), Step(number, self.settings.seed, share))
         look = fabric.device.type == "cpu" or number % LOOK == 0
@@ -181,6 +189,12 @@ class _Run:
         model = self.recipe.result(self.recipe.model())
         model.load_state_dict(self.average.average)
         return model.to(self.fabric.device).eval()
+
+
+def _strategy(recipe: Recipe, settings: Settings) -> str:
+    """Between processes, gradients of those who rest while another player has its turn are not waited for."""
+    alone = (settings.devices, settings.nodes) == ("1", 1)
+    return "ddp_find_unused_parameters_true" if recipe.alternating and not alone else "auto"
 
 
 def _same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
@@ -271,8 +285,8 @@ def _steps(run: _Run, loader: DataLoader, held_out: Any, monitor: Monitor, stop:
         monitor.step(step + 1, run.step(step, batch, share))
         done = step + 1
         last = done == recipe.steps
-        if held_out is not None and (last or done % settings.validate_steps == 0):
-            monitor.validation(done, recipe.validate(run.averaged(), held_out))
         if last or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
             run.keep(done)
             saved = time.monotonic()
+        if held_out is not None and (last or done % settings.validate_steps == 0):
+            monitor.validation(done, recipe.validate(run.averaged(), held_out))

@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from rdae.errors import DataError
 
 __all__ = ["Point", "Recipe", "Step"]
 
@@ -40,6 +42,9 @@ class Recipe(ABC):
         average: decay of the moving average of the weights; the averaged weights are the result.
         clip: largest norm of a gradient; None for no limit.
 
+    Raises:
+        DataError: steps, batch or learning rate is no positive number.
+
     A game of several players gives each an optimiser (`optimizers`) and says whose turn a step is (`turn`).
     """
 
@@ -54,6 +59,13 @@ class Recipe(ABC):
     betas: tuple[float, float] = (0.9, 0.98)
     average: float = 0.998
     clip: float | None = 1.0
+    alternating: ClassVar[bool] = False  # whether several players take turns
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "learning_rate"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise DataError(f"{name} is {value!r}. Choose a positive number.")
 
     @abstractmethod
     def batches(self, data: Path, *, seed: int, rank: int, world: int) -> Dataset:
