@@ -3,8 +3,8 @@
     python scripts/iwae_table.py RUN [RUN ...]
 
 RUN: folders that `rdae train iwae --data mnist --set samples=K ...` wrote. ln p(y) is estimated with 5,000 importance
-samples for each test picture (or every n-th: --every n), binarised once. Writes docs/results/iwae.json, a shortened log of each run
-and the table of docs/generative.md.
+samples for each test picture (or every n-th: --every n), binarised once. Writes docs/results/iwae.json, a shortened log
+of each run and the table of docs/generative.md.
 """
 
 from __future__ import annotations
