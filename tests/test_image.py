@@ -173,7 +173,8 @@ def test_16_bits_keep_more_than_8_bits_do(codec):
     """A ramp too shallow for 8 bits survives."""
     image = (30_000 + np.add.outer(np.arange(64), np.arange(64))).astype(np.uint16)
     back = through(codec, image, 100)
-    assert np.corrcoef(back.ravel(), image.ravel())[0, 1] > 0.9
+    assert len(np.unique(np.round(image / 257))) == 1  # 8 bits make a constant of it, and leave all of its variance
+    assert np.square(back.astype(float) - image).mean() < image.var() / 2
     assert distance(back, image) < 64
 
 
