@@ -80,9 +80,7 @@ def trained(recipe: GenerativeRecipe) -> NoisyChannelAutoencoder:
         out = Path(folder)
         checkpoint = train(recipe, Settings(data=out, out=out, accelerator="cpu", devices="1"))
         assert checkpoint is not None
-        model = recipe.model()
-        model.load_state_dict(load_checkpoint(checkpoint)["average"]["average"])
-    return model.eval()
+        return recipe.trained(load_checkpoint(checkpoint)["average"]["average"])
 
 
 def principal(y: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

@@ -90,9 +90,7 @@ def trained(recipe: GenerativeRecipe, seed: int) -> NoisyChannelAutoencoder:
         checkpoint = train(recipe, Settings(data=out, out=out, seed=seed, accelerator="cpu", devices="1"))
         if checkpoint is None:
             raise SystemExit("This script runs in one process.")
-        model = recipe.model().eval()
-        model.load_state_dict(load_checkpoint(checkpoint)["average"]["average"])
-    return model
+        return recipe.trained(load_checkpoint(checkpoint)["average"]["average"])
 
 
 def nearest(points: Tensor, others: Tensor, unit: str) -> Measure:

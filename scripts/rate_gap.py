@@ -31,8 +31,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("models/photo/step-00009000.pt"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    model = photo().model().eval()
-    model.load_state_dict(load_checkpoint(arguments.checkpoint)["average"]["average"])
+    model = photo().trained(load_checkpoint(arguments.checkpoint)["average"]["average"])
     codec = rdae.load("photo")
     rows = []
     for quality in QUALITIES:

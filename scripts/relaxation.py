@@ -44,8 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     state = load_checkpoint(arguments.checkpoint)
     recipe = CODEC_RECIPES[state["recipe"]["name"]]()
-    model = recipe.model().eval()
-    model.load_state_dict(state["average"]["average"])
+    model = recipe.trained(state["average"]["average"])
     codec = Codec(unpack_model(export_convolutional(model, recipe, {}), threads=torch.get_num_threads()))
     lams = [float(codec.model.lam[codec.level(quality)]) for quality in QUALITIES]
     paths = [path for path, _ in find_images(arguments.images)][: arguments.images_limit]

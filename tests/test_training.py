@@ -539,7 +539,7 @@ def test_a_data_folder_that_is_gone_costs_its_line_on_the_card_and_no_more(folde
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
-        ("train photo --data /home/ann/secret/photos -o /tmp/x/run", "rdae train photo --data photos -o run"),
+        ("train photo --data /home/ann/secret/photos -o /home/ann/x/run", "rdae train photo --data photos -o run"),
         ("train photo --data=/home/ann/photos/ --out=../run", "rdae train photo --data=photos --out=run"),
         ("train photo -o/home/ann/run --valid /home/ann/v --seed 3", "rdae train photo -orun --valid v --seed 3"),
         (

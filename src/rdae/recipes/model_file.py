@@ -89,10 +89,9 @@ def open_model(path: str | Path) -> Saved:
         kind, _ = Kind(card["kind"]), Binarisation(card["binarisation"])
         values = torch.zeros(1, *event, dtype=torch.uint8 if kind in (Kind.BINARY, Kind.BYTES) else torch.float32)
         recipe = generative_recipe(card["recipe"], ArrayData(values, kind), options=card["options"])
-        model = recipe.result(recipe.model())
-        model.load_state_dict(weights)
+        model = recipe.trained(weights)
     except RdaeError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise ModelError(f"{path} is no model file of this package, or is damaged ({error}).") from error
-    return Saved(model.eval(), card)
+    return Saved(model, card)

@@ -12,6 +12,7 @@ DATA, LATENT, NOISE, NET = "#7a9cc6", "#b07aa1", "#f7d488", "#e8e8e8"
 INK = "0.25"
 CIRCLE: dict[str, Any] = {"boxstyle": "circle,pad=0.35", "edgecolor": INK}
 BOX: dict[str, Any] = {"boxstyle": "round,pad=0.5", "edgecolor": INK}
+WORDS: dict[str, Any] = {"va": "center", "fontsize": 11, "color": INK}
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -54,10 +55,9 @@ def noisy_channel_figure() -> Figure:
         _arrow(axes, begin, end)
     _arrow(axes, encoder, noise, bend=-0.3)
     _arrow(axes, prior, z, dashed=True)
-    words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11, "color": INK}
-    axes.text(2.4, 0.45, "rate: $\\ln\\,q(z|y) - \\ln\\,\\hat p(z)$", **words)
-    axes.text(7.8, 0.45, "distortion: $d(y, \\hat y)$, or $-\\ln\\,p(y|z)$", **words)
-    axes.text(8.6, 2.95, "to generate: draw $z$ from the prior,\nthe right half alone", **words)
+    axes.text(2.4, 0.45, "rate: $\\ln\\,q(z|y) - \\ln\\,\\hat p(z)$", ha="center", **WORDS)
+    axes.text(7.8, 0.45, "distortion: $d(y, \\hat y)$, or $-\\ln\\,p(y|z)$", ha="center", **WORDS)
+    axes.text(8.6, 2.95, "to generate: draw $z$ from the prior,\nthe right half alone", ha="center", **WORDS)
     return figure
 
 
@@ -68,11 +68,10 @@ def graphical_model_figure() -> Figure:
     y = _node(axes, (1.3, 0.8), "$y$", DATA, CIRCLE)
     _arrow(axes, z, y, bend=0.35)
     _arrow(axes, y, z, dashed=True, bend=0.35)
-    words: dict[str, Any] = {"va": "center", "fontsize": 11, "color": INK}
-    axes.text(1.95, 2.6, "$p(z)$, the prior", **words)
-    axes.text(0.68, 1.7, "$p(y|z)$", ha="right", **words)
-    axes.text(1.95, 1.7, "$q(z|y)$, in place of $p(z|y)$", **words)
-    axes.text(1.95, 0.8, "$p(y) = \\int p(y|z)\\,p(z)\\,dz$", **words)
+    axes.text(1.95, 2.6, "$p(z)$, the prior", **WORDS)
+    axes.text(0.68, 1.7, "$p(y|z)$", ha="right", **WORDS)
+    axes.text(1.95, 1.7, "$q(z|y)$, in place of $p(z|y)$", **WORDS)
+    axes.text(1.95, 0.8, "$p(y) = \\int p(y|z)\\,p(z)\\,dz$", **WORDS)
     return figure
 
 
@@ -87,9 +86,8 @@ def reparameterisation_figure() -> Figure:
     out = _node(axes, (7.0, 1.1), "$\\hat y$", DATA, CIRCLE)
     for begin, end in ((y, mean), (y, std), (mean, z), (std, z), (noise, z), (z, out)):
         _arrow(axes, begin, end)
-    words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11, "color": INK}
-    axes.text(5.6, 0.35, "$z = \\mu(y) + \\sigma(y) \\odot \\varepsilon$", **words)
-    axes.text(7.3, 2.35, "gradients go back along the arrows,\nand none has to pass the noise", **words)
+    axes.text(5.6, 0.35, "$z = \\mu(y) + \\sigma(y) \\odot \\varepsilon$", ha="center", **WORDS)
+    axes.text(7.3, 2.35, "gradients go back along the arrows,\nand none has to pass the noise", ha="center", **WORDS)
     return figure
 
 

@@ -29,8 +29,7 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
         command: that trained it; all who have the file can read it, so without the places of folders.
     """
     state = load_checkpoint(checkpoint)
-    model = recipe.model()
-    model.load_state_dict(state["average"]["average"])
+    model = recipe.trained(state["average"]["average"])
     amount = _amount(data)
     images = f"{amount['images']} images, " if amount else ""
     card: dict[str, Any] = {
@@ -45,7 +44,7 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
         },
     }
     export = export_pyramid if isinstance(model.prior, PyramidPrior) else export_convolutional
-    return export(model.eval(), recipe, card)
+    return export(model, recipe, card)
 
 
 def _amount(data: Path) -> dict[str, Any]:

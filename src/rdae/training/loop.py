@@ -186,9 +186,7 @@ class _Run:
 
     def averaged(self) -> nn.Module:
         """A model with the averaged weights, in `eval()` mode."""
-        model = self.recipe.result(self.recipe.model())
-        model.load_state_dict(self.average.average)
-        return model.to(self.fabric.device).eval()
+        return self.recipe.trained(self.average.average).to(self.fabric.device)
 
 
 def _strategy(recipe: Recipe, settings: Settings) -> str:

@@ -105,6 +105,12 @@ class Recipe(ABC):
         """The part of the model that is averaged, validated and saved."""
         return model
 
+    def trained(self, weights: dict[str, Tensor]) -> Any:
+        """The result with these weights, such as the average of a checkpoint, in `eval()` mode."""
+        model = self.result(self.model())
+        model.load_state_dict(weights)
+        return model.eval()
+
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, flat, then a cosine to 1 % of the peak."""
         warm = min(1.0, (step + 1) / self.warmup)
