@@ -40,7 +40,7 @@ class Written(SymbolSource):
         self.writer.write(symbols, numbers, tables)
         return symbols
 
-    _codes = _bit = None  # type: ignore[assignment]
+    _fill = _bit = None  # type: ignore[assignment]
 
 
 def stream_bpp(codec: Codec, quality: float, route: str, seed: int) -> float:
