@@ -102,7 +102,7 @@ def training_crops(photographs: Path, kept: Path) -> ArrayData:
 class HeldRate:
     """`rate + lam * distortion`, lam rising while the rate is below the one asked for and falling while it is above.
 
-    lam stays where it starts for the first tenth of the run, in which a rate says little; its steps shrink to nothing
+    lam stays where it starts for the first fifth of the run, in which a rate says little; its steps shrink to nothing
     towards the end, and it becomes a constant.
 
     Args:
@@ -115,11 +115,11 @@ class HeldRate:
     nats: float
     lam: float
     steps: int
-    gain: float = 0.03
+    gain: float = 0.01
 
     def __call__(self, terms: Terms, step: int) -> Tensor:
         short = math.log(self.nats / max(float(terms.rate.detach().mean()), 1e-3))
-        share = min(1.0, 2 * (1 - step / self.steps)) if step > self.steps / 10 else 0.0
+        share = min(1.0, 2 * (1 - step / self.steps)) if step > self.steps / 5 else 0.0
         self.lam *= math.exp(self.gain * share * max(-1.0, min(1.0, short)))
         return terms.rate + self.lam * terms.distortion
 
@@ -202,11 +202,11 @@ def _own(lam: float, model: Any) -> Likelihood:
 
 
 CONTESTANTS = {
-    "L2": Contestant(lambda data: noisy(data, squared_error), 50.0, _gaussian),
-    "L1": Contestant(lambda data: noisy(data, absolute_error), 15.0, lambda lam, model: Laplace(1 / lam)),
+    "L2": Contestant(lambda data: noisy(data, squared_error), 5.0, _gaussian),
+    "L1": Contestant(lambda data: noisy(data, absolute_error), 3.0, lambda lam, model: Laplace(1 / lam)),
     "L2, one sigma": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="one")), 1.0, _own),
     "L2, sigma(z)": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="element")), 1.0, _own),
-    "L2, rounding": Contestant(rounding, 50.0, _gaussian),
+    "L2, rounding": Contestant(rounding, 5.0, _gaussian),
 }  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def trained(name: str, target: float, data: ArrayData, work: Path, arguments: ar
         recipe = GenerativeRecipe(
             name="blur", model=lambda: contestant.model(data).to(memory_format=torch.channels_last), data=data,
             weigh=weigh, steps=arguments.steps, batch=arguments.batch, learning_rate=2e-3, weight_decay=0.0,
-            betas=(0.9, 0.999), average=0.995, clip=None,
+            betas=(0.9, 0.999), average=0.995, clip=1.0,
         )  # fmt: skip
         start = time.process_time()
         train(recipe, Settings(data=work, out=folder, accelerator="cpu", devices="1"))
@@ -417,7 +417,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, default=DOCS)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=16)
     arguments = parser.parse_args()
     for folder in (arguments.work, arguments.output / "results", arguments.output / "images"):

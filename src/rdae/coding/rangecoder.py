@@ -28,6 +28,7 @@ Categorical, Uniform = constriction.stream.model.Categorical, constriction.strea
 RangeEncoder, RangeDecoder = constriction.stream.queue.RangeEncoder, constriction.stream.queue.RangeDecoder
 
 ESCAPE_BITS_MAX = 24  # a distance beyond the reach has at most this many bits
+INTEGER_BITS = 30  # no larger symbol is looked at
 INTERVAL_BITS = 24  # the coder divides its range into 2**24 parts
 _BIT = Uniform(2)
 INVALID = (AssertionError, ValueError)  # what constriction raises for a point that no symbol owns
@@ -80,6 +81,8 @@ class SymbolWriter:
         """
         if symbols.size == 0:
             return
+        if symbols.dtype.itemsize > 2:
+            _must_be_small(symbols)
         numbers = numbers.astype(np.uint16)
         order = np.argsort(numbers, kind="stable")
         symbols, numbers = symbols[order].astype(np.int32), numbers[order]
@@ -104,6 +107,12 @@ class SymbolWriter:
     def finish(self) -> bytes:
         """The stream."""
         return self._coder.get_compressed().astype("<u4").tobytes()
+
+
+def _must_be_small(symbols: np.ndarray) -> None:
+    largest = max(int(symbols.max()), -int(symbols.min()))
+    if largest >> INTEGER_BITS:
+        raise TableError(f"The symbol {largest} is too large to code. Check the model's inputs for infinities.")
 
 
 class SymbolSource(ABC):

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from rdae.data.arrays import ArrayData, Binarisation, Kind
 from rdae.errors import ModelError, RdaeError
@@ -89,9 +90,18 @@ def open_model(path: str | Path) -> Saved:
         kind, _ = Kind(card["kind"]), Binarisation(card["binarisation"])
         values = torch.zeros(1, *event, dtype=torch.uint8 if kind in (Kind.BINARY, Kind.BYTES) else torch.float32)
         recipe = generative_recipe(card["recipe"], ArrayData(values, kind), options=card["options"])
+        _must_hold(weights, recipe, path)
         model = recipe.trained(weights)
     except RdaeError:
         raise
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, RecursionError) as error:
         raise ModelError(f"{path} is no model file of this package, or is damaged ({error}).") from error
     return Saved(model, card)
+
+
+def _must_hold(weights: dict[str, Tensor], recipe: ArrayRecipe, path: Path) -> None:
+    """Refuses a file whose weights are not those of the model that its card asks for, before any of it is built."""
+    with torch.device("meta"):
+        due = {name: value.shape for name, value in recipe.result(recipe.model()).state_dict().items()}
+    if due != {name: value.shape for name, value in weights.items()}:
+        raise ModelError(f"{path} does not hold the weights that its card speaks of. It is damaged: copy it again.")
