@@ -20,7 +20,7 @@ ROWS = (
     ("errors",),
     ("coding",),
     ("networks",),
-    ("channels", "distortions", "objectives", "likelihoods", "multipliers"),
+    ("channels", "decomposition", "distortions", "objectives", "likelihoods", "multipliers"),
     ("priors",),
     ("autoencoder", "ladder", "generating"),
     ("adversarial",),

@@ -134,7 +134,8 @@ def test_calls_without_symbols_leave_no_trace():
 
 def test_a_symbol_beyond_the_escape_code_is_refused():
     tables = Tables(np.array([3]), integer_table(np.ones(8)))
-    for q in (3 + 2**ESCAPE_BITS_MAX, -3 - 2**ESCAPE_BITS_MAX, 2**32, 2**32 + 1, -(2**63)):  # of them int32 keeps 0, 1, 0
+    far = 3 + 2**ESCAPE_BITS_MAX
+    for q in (far, -far, 2**32, 2**32 + 1, -(2**63)):  # of the last three, 32 bits keep 0, 1 and 0
         with pytest.raises(TableError, match=r"too large to code\. Check the model's inputs"):
             encode(tables, [(np.array([q]), np.array([0]))])
 

@@ -113,7 +113,15 @@ class NoisyChannelAutoencoder(nn.Module):
             y: data, `(batch, *event)`.
             lam: weight of the distortion; not looked at, for no part of this model depends on it.
         """
-        q = self.posterior(y)
+        return self.passed(y, self.posterior(y))
+
+    def passed(self, y: Tensor, q: Distribution) -> Output:
+        """`forward` from the posterior on, for who needs both.
+
+        Args:
+            y: data, `(batch, *event)`.
+            q: `posterior(y)`.
+        """
         z = q.rsample()
         out = self.decoder(z)
         return Output(out, Terms(divergence(q, self.code(), z), self.distortion(y, out)), z)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.channels.geodesics import geodesic, turned
+from rdae.channels.sphere import on_spheres
 from rdae.errors import ModelError, ShapeError
 
 __all__ = ["Decoding", "between", "drawn_latents", "interpolate", "latents_of", "traverse"]
@@ -89,39 +92,45 @@ def drawn_latents(model: Decoding, count: int) -> Tensor:
 
 
 def interpolate(model: Decoding, start: Tensor, end: Tensor, steps: int = 8, *, spherical: bool = False) -> Tensor:
-    """What lies between pairs of latents, `(batch, steps, *event)`.
+    """What lies between pairs of latents, `(batch, steps, *event)`; on a sphere or torus along the shortest way.
 
     Args:
         model: that decodes them.
         start, end: `(batch, *latent)`: `latents_of` examples, or `drawn_latents`.
         steps: of each walk, ends included.
-        spherical: along an arc, see `between`.
+        spherical: along an arc, see `between`; on a sphere or torus nothing else is done.
 
     Raises:
         ModelError: the model has latents in several layers.
     """
     _one_space(model)
-    return torch.stack(
-        [model.decode(between(a, b, steps, spherical=spherical)) for a, b in zip(start, end, strict=True)]
-    )
+    walk = geodesic if on_spheres(model.code()) else partial(between, spherical=spherical)
+    return torch.stack([model.decode(walk(a, b, steps)) for a, b in zip(start, end, strict=True)])
 
 
 def traverse(model: Decoding, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0) -> Tensor:
     """What each unit does, `(units, steps, *event)`: one latent, one unit of it moved from -reach to reach.
 
+    On a torus a unit is a circle, and turned from where z is; on a sphere z moves along the great circle towards the
+    unit's axis.
+
     Args:
         model: with vectors for latents.
-        z: where to start from, `(size,)`.
+        z: where to start from, `(size,)`, or `(circles, 2)` on a torus.
         units: which ones.
         steps: positions of a unit.
-        reach: in standard deviations of the prior N(0, 1).
+        reach: in standard deviations of the prior N(0, 1); on a sphere or torus in radians.
     """
     _one_space(model)
-    if z.ndim != 1 or any(not 0 <= unit < len(z) for unit in units):
+    curved = on_spheres(model.code())
+    if z.ndim not in (1, 1 + curved) or any(not 0 <= unit < len(z) for unit in units):
         raise ShapeError(f"Latents have shape {tuple(z.shape)}, but units {units} were asked for.")
+    places = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
+    if curved:
+        return torch.stack([model.decode(turned(z, unit, places)) for unit in units])
     rows = []
     for unit in units:
         row = z.repeat(steps, 1)
-        row[:, unit] = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
+        row[:, unit] = places
         rows.append(model.decode(row))
     return torch.stack(rows)

@@ -1,6 +1,7 @@
 """Implicit models, learned against a critic: games, penalties, packing, and what the best critic would say."""
 
 from rdae.adversarial.games import Game, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from rdae.adversarial.latent import LatentPair, density_ratio, non_saturating
 from rdae.adversarial.model import AdversarialPair, ImplicitModel
 from rdae.adversarial.optimal import (
     Grid,
@@ -27,8 +28,9 @@ from rdae.adversarial.penalties import (
 )
 
 __all__ = [
-    "R1", "R2", "AdversarialPair", "Game", "GradientPenalty", "Grid", "Hinge", "ImplicitModel", "Lazy", "LeastSquares",
-    "Minimax", "NonSaturating", "Packed", "Penalty", "Relativistic", "Wasserstein", "clip_weights", "grid",
-    "interpolated", "jensen_shannon", "jensen_shannon_draws", "one_coefficient_each", "optimal_discriminator",
-    "optimal_logit", "packed_event", "slopes", "spectrally_normalised", "value", "value_draws",
+    "R1", "R2", "AdversarialPair", "Game", "GradientPenalty", "Grid", "Hinge", "ImplicitModel", "LatentPair", "Lazy",
+    "LeastSquares", "Minimax", "NonSaturating", "Packed", "Penalty", "Relativistic", "Wasserstein", "clip_weights",
+    "density_ratio", "grid", "interpolated", "jensen_shannon", "jensen_shannon_draws", "non_saturating",
+    "one_coefficient_each", "optimal_discriminator", "optimal_logit", "packed_event", "slopes", "spectrally_normalised",
+    "value", "value_draws",
 ]  # fmt: skip

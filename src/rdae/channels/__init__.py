@@ -1,5 +1,6 @@
-"""What lies between the encoder and the decoder: rounding, its stand-ins, and Gaussian noise."""
+"""What lies between the encoder and the decoder: rounding, its stand-ins, and noise, Gaussian or on spheres and tori."""
 
+from rdae.channels.deterministic import DeterministicChannel
 from rdae.channels.gaussian import (
     FullGaussianChannel,
     GaussianChannel,
@@ -19,10 +20,13 @@ from rdae.channels.rounding import (
     UniformNoise,
     round_half_up,
 )
+from rdae.channels.sphere import PowerSpherical, SphereChannel
 from rdae.channels.standardised import StandardisedChannel
+from rdae.channels.torus import TorusChannel
 
 __all__ = [
-    "Channel", "Coded", "Conditional", "FullGaussianChannel", "GaussianChannel", "LowRankGaussianChannel", "Mixed",
-    "NoisyChannel", "RateDistortionRounding", "Rounding", "Sent", "SharedNoiseChannel", "StandardisedChannel",
-    "StraightThrough", "UniformNoise", "round_half_up",
+    "Channel", "Coded", "Conditional", "DeterministicChannel", "FullGaussianChannel", "GaussianChannel",
+    "LowRankGaussianChannel", "Mixed", "NoisyChannel", "PowerSpherical", "RateDistortionRounding", "Rounding", "Sent",
+    "SharedNoiseChannel", "SphereChannel", "StandardisedChannel", "StraightThrough", "TorusChannel", "UniformNoise",
+    "round_half_up",
 ]  # fmt: skip

@@ -63,6 +63,13 @@ def _write(path: Path, examples: Any, columns: int) -> int:
     return 0
 
 
+def _on_spheres(model: Any) -> bool:
+    """Whether a model's latents lie on a sphere or torus."""
+    from rdae.channels.sphere import on_spheres
+
+    return hasattr(model, "code") and on_spheres(model.code())
+
+
 def _is_codec(model: Path) -> bool:
     """Whether a model is a codec file, or named like a shipped one and no run's folder."""
     from rdae.coding.model import CODEC_SUFFIX, shipped_models
@@ -103,6 +110,10 @@ def sample(
         return _sample_codec(model, out, count or 1, (height or SIDE, width or SIDE), quality, seed, bits)
     _refuse(of_codecs, f"{model} is no codec, which only a .codec file or the name of a shipped one is.")
     saved, count = _opened(model, seed), count or 64
+    if temperature is not None and temperature != 1 and _on_spheres(saved.model):
+        raise typer.BadParameter(
+            "--temperature cannot be used here: the model's latents have length one, and all are equally likely."
+        )
     examples = saved.model.sample(count, temperature=1.0 if temperature is None else temperature)
     return _write(out, examples, math.isqrt(count - 1) + 1)
 
@@ -181,24 +192,30 @@ def interpolate(
 def traverse(
     model: Model,
     out: Out,
-    data: Annotated[str | None, typer.Option("--data", help="Begin at its first example, not at the origin.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Begin at its first example, not at the origin (at a draw on a sphere or torus)."),
+    ] = None,
     units: Annotated[
         str | None,
         typer.Option("--units", help="Which units, such as 0,3,7; else the ten that matter most at the start."),
     ] = None,
     steps: Steps = 9,
-    reach: Annotated[float, typer.Option("--reach", min=0.0, help="How far, in standard deviations.")] = 3.0,
+    reach: Annotated[
+        float,
+        typer.Option("--reach", min=0.0, help="How far, in standard deviations; in radians on a sphere or torus."),
+    ] = 3.0,
     seed: Seed = 0,
 ) -> int:
     """What each latent unit does: one row a unit, moved from one side to the other."""
     import torch
 
-    from rdae.generating import latents_of
+    from rdae.generating import drawn_latents, latents_of
     from rdae.generating import traverse as moved
 
     saved = _opened(model, seed)
-    size = saved.model.units
-    z = torch.zeros(size)
+    curved = _on_spheres(saved.model)
+    z = drawn_latents(saved.model, 1)[0] if curved else torch.zeros(saved.model.units)
     if data is not None:
         z = latents_of(saved.model, _examples(data, saved.card, 1))[0]
     if units is not None:
@@ -207,7 +224,7 @@ def traverse(
         except ValueError as error:
             raise DataError(f"--units {units} is no list of numbers. Write for example --units 0,3,7.") from error
     else:
-        ends = moved(saved.model, z, list(range(size)), 2, reach)
+        ends = moved(saved.model, z, list(range(len(z))), 2, min(reach, math.pi / 2) if curved else reach)
         change = (ends[:, 0] - ends[:, 1]).flatten(1).square().sum(1)
         chosen = change.argsort(descending=True)[:10].tolist()
     return _write(out, moved(saved.model, z, chosen, steps, reach).flatten(0, 1), steps)

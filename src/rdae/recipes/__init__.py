@@ -14,18 +14,21 @@ from rdae.recipes.gan import gan, r3gan
 from rdae.recipes.gaussian_rda import gaussian_rda
 from rdae.recipes.gaussian_vae import beta_vae, gaussian_vae
 from rdae.recipes.hyperprior import hyperprior
+from rdae.recipes.independent import beta_tcvae, factor_vae, hsic_vae
 from rdae.recipes.iwae import iwae
 from rdae.recipes.ladder_vae import ladder_vae
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
 from rdae.recipes.vamp_vae import vamp_vae
+from rdae.recipes.wasserstein import wae_gan, wae_mmd, wasserstein_autoencoder
 from rdae.recipes.wgan_gp import wgan_gp
 from rdae.training.array_recipe import ArrayRecipe
 from rdae.training.codec_recipe import CodecRecipe
 
 __all__ = [
-    "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_vae", "factorised", "gan", "gaussian_rda", "gaussian_vae",
-    "generative_recipe", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "r3gan", "vamp_vae", "wgan_gp",
+    "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_tcvae", "beta_vae", "factor_vae", "factorised", "gan", "gaussian_rda",
+    "gaussian_vae", "generative_recipe", "hsic_vae", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "r3gan",
+    "vamp_vae", "wae_gan", "wae_mmd", "wgan_gp",
 ]  # fmt: skip
 
 CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
@@ -41,6 +44,11 @@ GENERATIVE_RECIPES: dict[str, Callable[..., ArrayRecipe]] = {
     "iwae": iwae,
     "vamp_vae": vamp_vae,
     "ladder_vae": ladder_vae,
+    "beta_tcvae": beta_tcvae,
+    "factor_vae": factor_vae,
+    "hsic_vae": hsic_vae,
+    "wae_mmd": wae_mmd,
+    "wae_gan": wae_gan,
     "gan": gan,
     "wgan_gp": wgan_gp,
     "r3gan": r3gan,
@@ -49,6 +57,11 @@ TAKERS: dict[str, Callable[..., ArrayRecipe]] = {  # of the options that a recip
     "beta_vae": gaussian_vae,
     "iwae": gaussian_vae,
     "vamp_vae": gaussian_vae,
+    "beta_tcvae": gaussian_vae,
+    "factor_vae": gaussian_vae,
+    "hsic_vae": gaussian_vae,
+    "wae_mmd": wasserstein_autoencoder,
+    "wae_gan": wasserstein_autoencoder,
     "r3gan": gan,
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,12 +12,12 @@ from torch import Tensor
 from rdae.adversarial import AdversarialPair, ImplicitModel
 from rdae.errors import DataError
 from rdae.measures.mmd import energy_distance
-from rdae.training.array_recipe import VALIDATED, ArrayRecipe
+from rdae.training.array_recipe import VALIDATED
+from rdae.training.game_recipe import LEARNER, GameRecipe
 from rdae.training.recipe import Point, Step
 
 __all__ = ["AdversarialRecipe"]
 
-GENERATOR, CRITIC = 0, 1
 HELD_OUT_MIN = 4
 AT_ONCE = 1 << 22  # elements generated together
 ALIKE = 0.1  # spread of samples against that of data, below which a generator has collapsed
@@ -26,29 +25,8 @@ log = logging.getLogger("rdae")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialRecipe(ArrayRecipe):
-    """`critic_steps` turns of the critic, then one of the generator, and so on.
-
-    `steps` counts turns of both. Averaged, validated and kept is the implicit model alone.
-
-    Args:
-        critic_steps: turns of the critic for each of the generator.
-        critic_learning_rate: peak of its schedule; `learning_rate` is the generator's.
-    """
-
-    alternating: ClassVar[bool] = True
-    critic_steps: int = 1
-    critic_learning_rate: float = 2e-4
-
-    def turn(self, step: int) -> int:
-        return CRITIC if step % (self.critic_steps + 1) < self.critic_steps else GENERATOR
-
-    def optimizers(self, model: AdversarialPair) -> list[torch.optim.Optimizer]:
-        return [self.optimizer(model.model), self.optimizer(model.critic)]
-
-    def rate_at(self, step: int) -> float:
-        peak = self.critic_learning_rate if self.turn(step) == CRITIC else self.learning_rate
-        return super().rate_at(step) * peak / self.learning_rate
+class AdversarialRecipe(GameRecipe):
+    """A generator and its critic; what is kept is the implicit model alone."""
 
     def held_out(self, folder: Path | None) -> Tensor | None:
         y = super().held_out(folder)
@@ -56,11 +34,8 @@ class AdversarialRecipe(ArrayRecipe):
             raise DataError(f"{len(y)} held-out examples are too few to compare laws. Hold out {HELD_OUT_MIN} or more.")
         return y
 
-    def result(self, model: AdversarialPair) -> ImplicitModel:
-        return model.model
-
     def loss(self, model: AdversarialPair, batch: Tensor, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.turn(step.number) == GENERATOR:
+        if self.turn(step.number) == LEARNER:
             loss, report = model.generator_loss(batch)
         else:
             critic_turn = step.number - step.number // (self.critic_steps + 1)

@@ -34,7 +34,7 @@ MAY_CHANGE = {
     "flat",
     "clip",
 }  # of a schedule, when a run goes on
-LOOK = 20  # steps between looks at the loss on devices that would have to be waited for
+LOOK = 19  # steps between looks at the loss where a device would have to be waited for; prime: all players' turn comes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rdae.objectives import Terms
 
-__all__ = ["Beta", "Capacity", "Weighing"]
+__all__ = ["Beta", "Capacity", "DistortionAlone", "Weighing"]
 
 
 class Weighing(Protocol):
@@ -59,3 +59,11 @@ class Capacity:
     def __call__(self, terms: Terms, step: int) -> Tensor:
         capacity = self.nats * min(1.0, step / self.steps)
         return self.gamma * (terms.rate.mean() - capacity).abs() + terms.distortion
+
+
+@dataclass(frozen=True)
+class DistortionAlone:
+    """The distortion: no rate is paid for, be it infinite, as where the encoder adds no noise."""
+
+    def __call__(self, terms: Terms, step: int) -> Tensor:
+        return terms.distortion
