@@ -65,7 +65,7 @@ def bare(recipe: GenerativeRecipe, steps: int, *, average: bool) -> float:
         loss.backward()
         optimizer.step()
         if kept is not None:
-            kept.update(model)
+            kept.update()
     return time.perf_counter() - began
 
 

@@ -60,7 +60,7 @@ CROPS, QUARTERS = 20, 4  # of each photograph, to learn from and to be judged on
 RATES = (50.0, 600.0)  # nats per picture
 LATENT = 256
 NETWORK: tuple[Any, ...] = ("convolutional", (), (8, 16, 48, 96))
-SPREAD = 0.1
+SPREAD = 0.2  # of learned spreads, where they start
 STEP_SCALE = 4.0  # latents in rounding steps, against the encoder's output at the start
 QUALITIES = (0, 10, 20, 35, 50, 75, 100)  # of the shipped codec
 SHOWN = range(0, 16, 2)  # photographs
@@ -204,8 +204,8 @@ def _own(lam: float, model: Any) -> Likelihood:
 CONTESTANTS = {
     "L2": Contestant(lambda data: noisy(data, squared_error), 5.0, _gaussian),
     "L1": Contestant(lambda data: noisy(data, absolute_error), 3.0, lambda lam, model: Laplace(1 / lam)),
-    "L2, one sigma": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="one")), 1.0, _own),
-    "L2, sigma(z)": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="element")), 1.0, _own),
+    "L2, one sigma": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="one")), 0.1, _own),
+    "L2, sigma(z)": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="element")), 0.1, _own),
     "L2, rounding": Contestant(rounding, 5.0, _gaussian),
 }  # fmt: skip
 

@@ -209,7 +209,7 @@ def played(pair: AdversarialPair) -> tuple[ImplicitModel, Tensor]:
         optimizers[player].param_groups[0]["lr"] = rates[player] * (1 - step / 600)
         optimizers[player].step()
         if player is pair.model:
-            average.update(pair.model)
+            average.update()
         losses += [report["critic_loss"]] if player is pair.critic else []
     result = copy.deepcopy(pair.model)
     result.load_state_dict(average.average)

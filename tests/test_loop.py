@@ -192,7 +192,7 @@ def test_an_average_begins_with_a_short_memory():
     average = WeightAverage(layer, 0.999)
     with torch.no_grad():
         layer.weight.fill_(average.average["weight"].item() + 11.0)
-    average.update(layer)
+    average.update()
     assert float(layer.weight.detach() - average.average["weight"]) == pytest.approx(11 * 2 / 11)
 
 

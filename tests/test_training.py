@@ -224,7 +224,7 @@ def test_averages_follow_the_formula():
     expected = 0.0
     for count in range(1, 40):
         torch.nn.init.constant_(layer.weight, float(count))
-        average.update(layer)
+        average.update()
         rate = 1 - min(0.5, (count + 1) / (count + 10))
         expected += rate * (count - expected)
     assert float(average.average["weight"]) == pytest.approx(expected, rel=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["WeightAverage"]
 
@@ -12,26 +12,26 @@ class WeightAverage:
     """Keeps `average <- average + (1 - decay) (weight - average)`, with a shorter memory at the start.
 
     Args:
-        model: whose parameters and buffers to average.
+        model: whose parameters and buffers to average. They are looked up once: train it in place, where it is.
         decay: per step, reached after about `10 / (1 - decay)` steps.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay, self.count = decay, 0
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        live = model.state_dict()  # shares memory with the model
+        self.average = {name: value.detach().clone() for name, value in live.items()}
+        floating = [name for name, value in live.items() if value.is_floating_point()]
+        self._live, self._averages = ([kept[name] for name in floating] for kept in (live, self.average))
+        self._counts = [(self.average[name], value) for name, value in live.items() if name not in floating]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Takes in the weights after one step."""
         self.count += 1
         rate = 1 - min(self.decay, (self.count + 1) / (self.count + 10))
-        live = model.state_dict()
-        floating = [name for name, value in live.items() if value.is_floating_point()]
-        averages: list[Tensor] = [self.average[name] for name in floating]
-        torch._foreach_lerp_(averages, [live[name] for name in floating], rate)
-        for name, value in live.items():
-            if not value.is_floating_point():
-                self.average[name].copy_(value)
+        torch._foreach_lerp_(self._averages, self._live, rate)
+        for average, value in self._counts:
+            average.copy_(value)
 
     def state_dict(self) -> dict:
         """For a checkpoint."""

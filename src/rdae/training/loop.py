@@ -99,6 +99,9 @@ class _Run:
         self.loss, *self.optimizers = self.fabric.setup(loss, *recipe.optimizers(self.bare))
         self.result = recipe.result(self.bare)
         self.average = WeightAverage(self.result, recipe.average)  # now that the weights are where they will stay
+        # torch.manual_seed asks for every kind of device whether it is there, which takes longer than a small layer
+        on_cpu = self.fabric.device.type == "cpu"
+        self._seed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
         self.newest: Path | None = None
         self.first = self._resume()
         world = self.fabric.world_size
@@ -146,7 +149,7 @@ class _Run:
         optimizer, fabric = self.optimizers[player], self.fabric
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(number)
-        torch.manual_seed(self.settings.seed * 7_919 + number * fabric.world_size + fabric.global_rank)
+        self._seed(self.settings.seed * 7_919 + number * fabric.world_size + fabric.global_rank)
         loss, report = self.loss(fabric.to_device(batch), Step(number, self.settings.seed, share))
         look = fabric.device.type == "cpu" or number % LOOK == 0
         if look:
@@ -160,7 +163,7 @@ class _Run:
                 self._refuse_no_number(norm, "gradient", number)
         optimizer.step()
         if player == 0:  # the one whose work is the result
-            self.average.update(self.result)
+            self.average.update()
         return report
 
     def _refuse_no_number(self, value: Tensor, what: str, step: int) -> None:
