@@ -8,7 +8,6 @@ import enum
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ import typer
 
 from rdae.errors import DataError, MissingExtraError
 
-__all__ = ["Accelerator", "Precision", "RecipeName", "published", "train", "training_extra"]
+__all__ = ["Accelerator", "Precision", "RecipeName", "option", "published", "train", "training_extra"]
 
 EXTRA = {"lightning_fabric", "onnx", "tensorboard", "torch"}  # what the extra `train` installs
 PRIVATE = ("--data", "--valid", "--out", "-o")  # options whose values are places on the user's machine
@@ -146,65 +145,24 @@ def train(
 ) -> int:
     """Train a codec on a folder of images, or a generative model on any data; ends with a file ready to use."""
     with training_extra():
-        from rdae import recipes
-        from rdae.coding.files import whole_file
-        from rdae.training.loop import Settings
-        from rdae.training.loop import train as run
-    name, command = recipe.value, published(sys.argv[1:])
-    codec = name in recipes.CODEC_RECIPES
-    parts: Any
-    if codec:
-        if options or kind:
-            raise DataError(f"--set and --kind are for generative recipes; {name} is a codec. Leave them out.")
-        if size is not None and size % 64:
-            raise DataError(f"--size {size} is no multiple of 64.")
-        parts = recipes.CODEC_RECIPES[name]()
-        parts = replace(parts, size=size or parts.size)
-    else:
-        parts = _generative(name, data, valid, kind, size, options or [])
-    parts = replace(parts, steps=steps or parts.steps, batch=batch or parts.batch)
-    folder = out or Path("runs") / name
-    settings = Settings(
-        data=Path(data), out=folder, valid=Path(valid) if valid else None, seed=seed, accelerator=accelerator.value,
-        devices=devices, nodes=nodes, precision=precision.value, workers=workers, validate_steps=validate_steps,
+        from rdae.recipes.order import Order
+    order = Order(
+        recipe=recipe.value, data=data, out=out or Path("runs") / recipe.value, valid=valid, steps=steps, batch=batch,
+        size=size, kind=kind, options=dict(option(text) for text in options or []), terms=terms,
+        command=published(sys.argv[1:]),
+        settings={
+            "seed": seed, "accelerator": accelerator.value, "devices": devices, "nodes": nodes,
+            "precision": precision.value, "workers": workers, "validate_steps": validate_steps,
+        },
     )  # fmt: skip
-    checkpoint = run(parts, settings)
-    if checkpoint is None:  # not the first process
-        return 0
-    if codec:
-        from rdae.training.codec_file import codec_file
-
-        target = folder / f"{name}.codec"
-        packed = codec_file(parts, checkpoint, data=Path(data), terms=terms, command=command)
-        use = f"rdae compress --model {target} IMAGE"
-    else:
-        from rdae.recipes.model_file import MODEL_SUFFIX, model_file
-
-        target = folder / f"{name}{MODEL_SUFFIX}"
-        packed = model_file(parts, checkpoint, command=command, terms=terms)
-        use = f"rdae sample {target} -o samples.png"
-    with whole_file(target) as file:
-        file.write(packed)
-    print(f"{target}: {len(packed)} bytes; use it with: {use}")
+    target = order.carry_out()
+    if target is not None:  # None in all processes but the first
+        use = f"rdae compress --model {target} IMAGE" if order.is_codec else f"rdae sample {target} -o samples.png"
+        print(f"{target}: {target.stat().st_size} bytes; use it with: {use}")
     return 0
 
 
-def _generative(name: str, data: str, valid: str | None, kind: str | None, size: int | None, options: list[str]) -> Any:
-    """A generative recipe with its data opened."""
-    from rdae.data.named import NAMED
-    from rdae.data.sources import open_data
-    from rdae.recipes import generative_recipe
-
-    examples = open_data(data, split="train", kind=kind, size=size)
-    test = None
-    if valid is not None:
-        test = open_data(valid, split="train", kind=kind, size=size)
-    elif data in (*NAMED, "sprites"):
-        test = open_data(data, split="test", size=size)
-    return generative_recipe(name, examples, test, dict(_option(text) for text in options))
-
-
-def _option(text: str) -> tuple[str, Any]:
+def option(text: str) -> tuple[str, Any]:
     """NAME=VALUE; the value a Python literal where it is one, or else the text itself."""
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -1,0 +1,100 @@
+"""A training from the names of a recipe and of data to a file ready to use, in plain values that can be sent away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rdae.coding.files import whole_file
+from rdae.coding.model import CODEC_SUFFIX
+from rdae.data.sources import WITH_TEST, open_data
+from rdae.errors import DataError
+from rdae.recipes import CODEC_RECIPES, generative_recipe
+from rdae.recipes.model_file import MODEL_SUFFIX, model_file
+from rdae.training.array_recipe import ArrayRecipe
+from rdae.training.codec_file import codec_file
+from rdae.training.codec_recipe import CodecRecipe
+from rdae.training.loop import Settings, train
+
+__all__ = ["Order"]
+
+CODEC_SIDE = 64  # crops are a multiple of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What `rdae train` was asked for.
+
+    Args:
+        recipe: its name.
+        data: a folder of images; for a generative recipe also a file of arrays or the name of a set.
+        out: folder of the run; an unfinished run goes on, a finished one is not repeated.
+        valid: held-out data; named sets bring their own.
+        steps, batch, size: in the place of the recipe's own; size is that of crops, or of resized images.
+        kind: of arrays, as `open_data` takes it.
+        options: of a generative recipe.
+        settings: of the loop but for data, valid and out, such as `seed` and `devices`.
+        terms: licence of the data, for the model card.
+        command: as typed, for the model card.
+    """
+
+    recipe: str
+    data: str
+    out: Path
+    valid: str | None = None
+    steps: int | None = None
+    batch: int | None = None
+    size: int | None = None
+    kind: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    terms: str = "not stated"
+    command: str = ""
+
+    @property
+    def is_codec(self) -> bool:
+        """Whether a codec file comes of it, and not a model file."""
+        return self.recipe in CODEC_RECIPES
+
+    @property
+    def target(self) -> Path:
+        """The file made at the end."""
+        return self.out / f"{self.recipe}{CODEC_SUFFIX if self.is_codec else MODEL_SUFFIX}"
+
+    def carry_out(self) -> Path | None:
+        """Trains, and writes `target`, which is returned; None in all processes but the first.
+
+        Raises:
+            RdaeError: what recipe, data, loop or file refuse; each says what to change.
+        """
+        recipe = self._codec() if self.is_codec else self._generative()
+        recipe = replace(recipe, steps=self.steps or recipe.steps, batch=self.batch or recipe.batch)
+        valid = Path(self.valid) if self.valid else None
+        checkpoint = train(recipe, Settings(data=Path(self.data), out=self.out, valid=valid, **self.settings))
+        if checkpoint is None:
+            return None
+        if isinstance(recipe, CodecRecipe):
+            packed = codec_file(recipe, checkpoint, data=Path(self.data), terms=self.terms, command=self.command)
+        else:
+            packed = model_file(recipe, checkpoint, command=self.command, terms=self.terms)
+        with whole_file(self.target) as file:
+            file.write(packed)
+        return self.target
+
+    def _codec(self) -> CodecRecipe:
+        if self.options or self.kind:
+            raise DataError(f"--set and --kind are for generative recipes; {self.recipe} is a codec. Leave them out.")
+        if self.size is not None and self.size % CODEC_SIDE:
+            raise DataError(f"--size {self.size} is no multiple of {CODEC_SIDE}.")
+        recipe = CODEC_RECIPES[self.recipe]()
+        return replace(recipe, size=self.size or recipe.size)
+
+    def _generative(self) -> ArrayRecipe:
+        examples = open_data(self.data, split="train", kind=self.kind, size=self.size)
+        test = None
+        if self.valid is not None:
+            test = open_data(self.valid, split="train", kind=self.kind, size=self.size)
+        elif self.data.partition(":")[0] in WITH_TEST:
+            test = open_data(self.data, split="test", size=self.size)
+        return generative_recipe(self.recipe, examples, test, self.options)
