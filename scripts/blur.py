@@ -206,7 +206,7 @@ CONTESTANTS = {
     "L1": Contestant(lambda data: noisy(data, absolute_error), 3.0, lambda lam, model: Laplace(1 / lam)),
     "L2, one sigma": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="one")), 0.1, _own),
     "L2, sigma(z)": Contestant(lambda data: noisy(data, Gaussian(SPREAD, learned="element")), 0.1, _own),
-    "L2, rounding": Contestant(rounding, 5.0, _gaussian),
+    "L2, rounding": Contestant(rounding, 50.0, _gaussian),
 }  # fmt: skip
 
 

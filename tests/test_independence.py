@@ -159,3 +159,42 @@ def test_total_correlation_of_samples_its_bias_and_its_error():
     assert error == pytest.approx(deviation, rel=0.16)  # 4 standard errors of a deviation from 300
     with pytest.raises(ShapeError, match="4 rows or more"):
         sample_total_correlation(torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, -3.0, 0.1])
+def test_total_correlation_of_a_column_that_is_there_twice_is_infinite(kind, scale):
+    z = normal(200, 3, generator(9)).to(kind) + 5
+    found = sample_total_correlation(torch.cat([z, scale * z[:, :1]], 1))
+    assert found.value == math.inf
+    assert math.isnan(found.standard_error)
+    assert sample_total_correlation(torch.cat([z, z[:, :1] + z[:, 1:2]], 1)).value == math.inf
+    close = torch.cat([z, z[:, :1] + 1e-3 * normal(200, 1, generator(10))], 1)
+    # less the variances of the rest, which are not 1 in a sample, -ln(1 - rho^2) / 2 of rho^2 = 1 / (1 + 1e-6)
+    assert sample_total_correlation(close).value == pytest.approx(math.log(1e3), abs=0.3)
+
+
+def test_a_constant_column_is_refused_though_its_mean_is_rounded():
+    z = normal(30, 3, generator(11))
+    z[:, 1] = 0.1
+    with pytest.raises(DataError, match="Column 1 is constant"):
+        sample_total_correlation(z)
+
+
+@pytest.mark.parametrize("permutations", [0, -1, 2.5, True, None])
+def test_a_test_without_permutations_is_refused(permutations):
+    with pytest.raises(DataError, match="whole number, 1 or more"):
+        independence_test(normal(20, 2, generator()), generator(), permutations)
+
+
+def test_small_and_strange_tables_are_tested_or_refused():
+    g = generator(12)
+    assert independence_test(normal(2, 2, g), g, 9).p_value == 1  # either order of two pairs has the same statistic
+    assert 0 < independence_test(torch.arange(12).view(6, 2), g, 1).p_value <= 1  # whole numbers
+    with pytest.raises(DataError, match="columns of their own"):
+        independence_test(torch.ones(5, 2, dtype=torch.complex64), g)
+    for z in (torch.zeros(5), torch.zeros(1, 3), torch.zeros(0, 2)):
+        with pytest.raises(ShapeError, match="a variable a column"):
+            independence_test(z, g)
+    with pytest.raises(DataError, match="not finite"):
+        independence_test(torch.full((5, 2), math.nan), g)

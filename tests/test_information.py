@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+import rdae.measures.information as module
 from rdae.errors import DataError, ShapeError, TableError
 from rdae.measures.information import (
     differential_entropy,
@@ -96,6 +97,23 @@ def test_only_scale_over_step_matters(scale, step, unit):
 def test_rounding_to_steps_far_too_wide_leaves_nothing():
     assert quantised_entropy(1e-3, 1.0).value == 0
     assert quantised_entropy(1e-3, 1.0, offset=0.5).value == pytest.approx(math.log(2))
+
+
+@every_family
+def test_a_fine_step_is_summed_in_parts_and_a_finer_one_not_at_all(family, monkeypatch):
+    whole = quantised_entropy(1.0, 2e-4, family, 0.3).value
+    monkeypatch.setattr(module, "MOST_CELLS", 10_000)
+    assert quantised_entropy(1.0, 2e-4, family, 0.3).value == pytest.approx(whole, abs=1e-11)
+    h, edge = differential_entropy(1.0, family).value, 1.001 / module.FINE
+    # at the edge sum and limit agree to the second order and the rounding of a sum of ten million terms
+    monkeypatch.undo()
+    assert quantised_entropy(1.0, edge, family).value == pytest.approx(h - math.log(edge), abs=1e-10)
+    assert quantised_entropy(1.0, 1e-12, family).value == pytest.approx(h - math.log(1e-12))
+
+
+def test_a_channel_rounded_very_finely_tells_all_it_can():
+    found = rounded_channel(0.5, 1e-12)
+    assert found.information[0] == pytest.approx(found.limit[0])
 
 
 def test_bad_scales_steps_and_families_are_refused():

@@ -206,7 +206,7 @@ class Bernoulli(Likelihood):
 
     def elements(self, y: Tensor, out: Tensor) -> Tensor:
         logit = self._parts(out)[:, 0]
-        return y * F.logsigmoid(logit) + (1 - y) * F.logsigmoid(-logit)
+        return -F.binary_cross_entropy_with_logits(logit, y.to(logit), reduction="none")
 
     def mean(self, out: Tensor) -> Tensor:
         return torch.sigmoid(self._parts(out)[:, 0])

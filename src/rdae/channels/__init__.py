@@ -1,4 +1,4 @@
-"""What lies between the encoder and the decoder: rounding, its stand-ins, and noise, Gaussian or on spheres and tori."""
+"""What lies between encoder and decoder: rounding, its stand-ins, and noise, in flat space, on spheres and on tori."""
 
 from rdae.channels.deterministic import DeterministicChannel
 from rdae.channels.gaussian import (

@@ -34,6 +34,8 @@ class RecipeName(enum.StrEnum):
     iwae = "iwae"
     vamp_vae = "vamp_vae"
     ladder_vae = "ladder_vae"
+    sphere_vae = "sphere_vae"
+    torus_vae = "torus_vae"
     beta_tcvae = "beta_tcvae"
     factor_vae = "factor_vae"
     hsic_vae = "hsic_vae"

@@ -18,6 +18,7 @@ __all__ = [
     "mmd_to_marginals", "product_of_marginals", "sample_total_correlation",
 ]  # fmt: skip
 
+SINGULAR = 1e-12  # smallest eigenvalue of a correlation matrix that is 0 but for rounding, of float32 too
 MEDIAN_OF = 1000  # order statistics are enough for a median of distances
 
 
@@ -83,12 +84,19 @@ def independence_test(z: Tensor, generator: torch.Generator, permutations: int =
     Args:
         z: a variable a column.
         generator: draws permutations.
-        permutations: their number; p is never below `1 / (permutations + 1)`.
+        permutations: their number, 1 or more; p is never below `1 / (permutations + 1)`.
 
     Raises:
         ShapeError: not a table of two rows and columns or more.
-        DataError: an element is not finite, or a column has mostly one value.
+        DataError: an element is not finite, a column has mostly one value, or there are no permutations.
     """
+    if isinstance(permutations, bool) or not isinstance(permutations, int) or permutations < 1:
+        raise DataError(
+            f"There are {permutations!r} permutations to compare with. Pass a whole number, 1 or more: 199 can reject "
+            "at 0.005, 19 at 0.05."
+        )
+    if z.is_complex():
+        raise DataError("Latents are complex. Pass real and imaginary parts as columns of their own.")
     z = z.double()
     bandwidths = _bandwidths(z)  # of each column alone, whatever its order, so every permutation has the same
     statistic = dhsic(z)
@@ -195,7 +203,8 @@ def gaussian_total_correlation(covariance: Tensor) -> float:
     """Total correlation `KL(q(z) || prod_j q(z_j))` of a Gaussian, in nats: `-ln det(correlation) / 2`; exact.
 
     Args:
-        covariance: `(d, d)`, or a correlation matrix. Infinite where it is singular.
+        covariance: `(d, d)`, or a correlation matrix. Infinite where it is singular: a coordinate is a combination of
+            the others, such as one that is there twice.
 
     Raises:
         DataError: a variance is not positive.
@@ -205,9 +214,8 @@ def gaussian_total_correlation(covariance: Tensor) -> float:
     if not (variances > 0).all():
         raise DataError("A variance is not positive: that coordinate is constant. Leave it out.")
     deviations = variances.sqrt()
-    correlation = covariance / deviations[:, None] / deviations
-    sign, log_determinant = torch.linalg.slogdet(correlation)
-    return -0.5 * float(log_determinant) if sign > 0 else math.inf
+    eigenvalues = torch.linalg.eigvalsh(covariance / deviations[:, None] / deviations)
+    return -0.5 * float(eigenvalues.log().sum()) if eigenvalues[0] > SINGULAR else math.inf
 
 
 @torch.no_grad()
@@ -215,15 +223,20 @@ def sample_total_correlation(z: Tensor) -> Measure:
     """Total correlation of the Gaussian with the covariance of `(n, d)`, in nats, with its standard error.
 
     It sees correlation only; other dependence is for dHSIC to find. Too large by about `d (d - 1) / (4 n)` on average.
+    Infinite, without an error, where a column is a combination of the others, such as a copy.
 
     Raises:
         ShapeError: not more rows than columns.
         DataError: an element is not finite, or a column is constant.
     """
     z, _ = as_samples(z, z, least=z.shape[-1] + 1)
+    if (constant := (z == z[0]).all(0)).any():
+        raise DataError(f"Column {int(constant.nonzero()[0])} is constant. Leave it out: it depends on nothing.")
     centred = z - z.mean(0)
     covariance = centred.mT @ centred / (len(z) - 1)
     value = gaussian_total_correlation(covariance)
+    if value == math.inf:
+        return Measure(value, math.nan, "nats", Kind.ESTIMATE)
     # derivative by the weight of a point: half its squared length, columns scaled one by one, less that when whitened
     apart = (centred.square() / covariance.diagonal()).sum(1)
     whitened = (centred * torch.linalg.solve(covariance, centred.mT).mT).sum(1)

@@ -39,6 +39,7 @@ QUADRATURE_SPREAD = 9.0  # standard deviations; 2e-19 of a Gaussian lies outside
 QUADRATURE_STEP = 0.2  # of the narrower of noise and signal
 WINDOW = 12.0  # standard deviations of the noise, plus a step, within which a rounded output is counted
 MOST_CELLS = 1 << 22
+FINE = 1e5  # scales over step from which on entropy is h - ln(step) to some (step / scale)**2 / 24 = 4e-12 nats
 
 
 def _exact(value: float | Tensor | np.floating) -> Measure:
@@ -54,7 +55,8 @@ def _positive(name: str, value: float) -> float:
 def quantised_entropy(scale: float, step: float, family: str = "gaussian", offset: float = 0.0) -> Measure:
     """Entropy of a density rounded to multiples of a step, in nats, by summation over all multiples that matter.
 
-    As the step falls it approaches `differential_entropy(scale, family) - ln(step)`.
+    As the step falls it approaches `differential_entropy(scale, family) - ln(step)`, which is taken where the step is
+    below 1e-5 scales: it is as exact there as the sum, and the multiples are too many. Memory is bounded.
 
     Args:
         scale: of the family: standard deviation of "gaussian", the usual scale of "logistic" and "laplace".
@@ -68,11 +70,16 @@ def quantised_entropy(scale: float, step: float, family: str = "gaussian", offse
     """
     _positive("scale", scale)
     _positive("step", step)
+    if scale / step > FINE:
+        return _exact(differential_entropy(scale, family).value - math.log(step))
     middle, spread = (torch.tensor(x, dtype=torch.float64) for x in (offset / step, scale / step))
     reach = math.ceil(TAIL * spread) + 1
-    bins = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    # whole steps of the mean only rename the multiples
-    return _exact(_terms(unit_bin_log_mass(bins, middle - middle.round(), spread, family)).sum())
+    middle = middle - middle.round()  # whole steps of the mean only rename the multiples
+    total = 0.0
+    for first in range(-reach, reach + 1, MOST_CELLS):
+        bins = torch.arange(first, min(first + MOST_CELLS, reach + 1), dtype=torch.float64)
+        total += float(_terms(unit_bin_log_mass(bins, middle, spread, family)).sum())
+    return _exact(total)
 
 
 def _terms(log_mass: Tensor) -> Tensor:
@@ -269,6 +276,8 @@ def rounded_channel(noise: float, steps: ArrayLike, scales: ArrayLike = 1.0) -> 
 
 def _noise_entropy(sigma: float, step: float) -> float:
     """E_y H(round(y + noise) | y) for y ~ N(0, 1): quadrature over y, summation over the bins near it."""
+    if sigma / step > FINE:
+        return differential_entropy(sigma).value - math.log(step)
     spacing = QUADRATURE_STEP * min(sigma, 1.0)
     count = math.ceil(QUADRATURE_SPREAD / spacing)
     y = spacing * torch.arange(-count, count + 1, dtype=torch.float64)

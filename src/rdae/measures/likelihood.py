@@ -13,7 +13,7 @@ from rdae.measures.measure import Kind, Measure, mean_of
 
 __all__ = ["active_units", "importance_log_likelihood", "log_evidence"]
 
-AT_ONCE = 1 << 23  # elements of examples decoded together
+AT_ONCE = 1 << 20  # elements of examples decoded together: what caches hold
 
 
 @torch.no_grad()

@@ -19,6 +19,8 @@ from rdae.recipes.iwae import iwae
 from rdae.recipes.ladder_vae import ladder_vae
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
+from rdae.recipes.sphere_vae import sphere_vae
+from rdae.recipes.torus_vae import torus_vae
 from rdae.recipes.vamp_vae import vamp_vae
 from rdae.recipes.wasserstein import wae_gan, wae_mmd, wasserstein_autoencoder
 from rdae.recipes.wgan_gp import wgan_gp
@@ -28,7 +30,7 @@ from rdae.training.codec_recipe import CodecRecipe
 __all__ = [
     "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_tcvae", "beta_vae", "factor_vae", "factorised", "gan", "gaussian_rda",
     "gaussian_vae", "generative_recipe", "hsic_vae", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "r3gan",
-    "vamp_vae", "wae_gan", "wae_mmd", "wgan_gp",
+    "sphere_vae", "torus_vae", "vamp_vae", "wae_gan", "wae_mmd", "wgan_gp",
 ]  # fmt: skip
 
 CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
@@ -44,6 +46,8 @@ GENERATIVE_RECIPES: dict[str, Callable[..., ArrayRecipe]] = {
     "iwae": iwae,
     "vamp_vae": vamp_vae,
     "ladder_vae": ladder_vae,
+    "sphere_vae": sphere_vae,
+    "torus_vae": torus_vae,
     "beta_tcvae": beta_tcvae,
     "factor_vae": factor_vae,
     "hsic_vae": hsic_vae,
