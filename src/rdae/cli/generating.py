@@ -11,7 +11,7 @@ import typer
 from rdae.cli.training import training_extra
 from rdae.errors import DataError, ModelError, TargetError
 
-__all__ = ["interpolate", "reconstruct", "sample", "traverse"]
+__all__ = ["examples_of", "interpolate", "opened", "reconstruct", "sample", "traverse"]
 
 SIDE = 256  # of a picture of a codec, in pixels
 
@@ -23,7 +23,8 @@ Seed = Annotated[int, typer.Option("--seed", help="Of what is drawn.")]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Pictures from one end to the other.")]
 
 
-def _opened(path: Path, seed: int) -> Any:
+def opened(path: Path, seed: int) -> Any:
+    """A model read from its file, and PyTorch seeded."""
     with training_extra():
         import torch
 
@@ -32,15 +33,14 @@ def _opened(path: Path, seed: int) -> Any:
     return open_model(path)
 
 
-def _examples(source: str, card: dict[str, Any], count: int) -> Any:
-    """The first examples of a data set, as the model takes them."""
+def examples_of(source: str, card: dict[str, Any], count: int, *, fewer: bool = False) -> Any:
+    """The first examples of a data set, as the model takes them; `fewer` takes what there is."""
     from rdae.data.arrays import Binarisation
-    from rdae.data.named import NAMED
-    from rdae.data.sources import open_data
+    from rdae.data.sources import WITH_TEST, open_data
     from rdae.training.array_recipe import judged_on
 
     event = tuple(card["event"])
-    named = source in (*NAMED, "sprites")
+    named = source.partition(":")[0] in WITH_TEST
     pictures = len(event) == 3 and not named and Path(source).is_dir()
     data = open_data(
         source,
@@ -50,7 +50,7 @@ def _examples(source: str, card: dict[str, Any], count: int) -> Any:
     )
     if data.event != event:
         raise DataError(f"{source} holds examples of shape {data.event}; the model was trained on {event}.")
-    if len(data) < count:
+    if len(data) < count and not fewer:
         raise DataError(f"{source} holds {len(data)} examples, fewer than the {count} asked for.")
     return judged_on(data, Binarisation(card["binarisation"]))[:count]
 
@@ -109,7 +109,7 @@ def sample(
         _refuse({"temperature": temperature}, "a codec's latents are whole numbers, drawn from its tables.")
         return _sample_codec(model, out, count or 1, (height or SIDE, width or SIDE), quality, seed, bits)
     _refuse(of_codecs, f"{model} is no codec, which only a .codec file or the name of a shipped one is.")
-    saved, count = _opened(model, seed), count or 64
+    saved, count = opened(model, seed), count or 64
     if temperature is not None and temperature != 1 and _on_spheres(saved.model):
         raise typer.BadParameter(
             "--temperature cannot be used here: the model's latents have length one, and all are equally likely."
@@ -154,12 +154,12 @@ def reconstruct(model: Model, out: Out, data: Data, count: Count = 16, seed: See
     """Examples and, below each row of them, what encoder and decoder make of them."""
     import torch
 
-    saved = _opened(model, seed)
+    saved = opened(model, seed)
     if not hasattr(saved.model, "reconstruct"):
         raise ModelError(
             f"A model of recipe {saved.card['recipe']} has no encoder and can reconstruct nothing. Sample."
         )
-    y = _examples(data, saved.card, count)
+    y = examples_of(data, saved.card, count)
     columns = min(count, 16)
     back = saved.model.reconstruct(y)
     rows = [part for pair in zip(y.split(columns), back.split(columns), strict=True) for part in pair]
@@ -181,11 +181,11 @@ def interpolate(
     from rdae.generating import drawn_latents, latents_of
     from rdae.generating import interpolate as walked
 
-    saved = _opened(model, seed)
+    saved = opened(model, seed)
     if data is None:
         ends = drawn_latents(saved.model, 2 * count)
     else:
-        ends = latents_of(saved.model, _examples(data, saved.card, 2 * count))
+        ends = latents_of(saved.model, examples_of(data, saved.card, 2 * count))
     return _write(out, walked(saved.model, ends[0::2], ends[1::2], steps, spherical=spherical).flatten(0, 1), steps)
 
 
@@ -213,11 +213,11 @@ def traverse(
     from rdae.generating import drawn_latents, latents_of
     from rdae.generating import traverse as moved
 
-    saved = _opened(model, seed)
+    saved = opened(model, seed)
     curved = _on_spheres(saved.model)
     z = drawn_latents(saved.model, 1)[0] if curved else torch.zeros(saved.model.units)
     if data is not None:
-        z = latents_of(saved.model, _examples(data, saved.card, 1))[0]
+        z = latents_of(saved.model, examples_of(data, saved.card, 1))[0]
     if units is not None:
         try:
             chosen = [int(unit) for unit in units.split(",")]
