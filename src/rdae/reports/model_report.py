@@ -128,12 +128,16 @@ def model_report(model: Model, y: Tensor, kind: DataKind, budget: Budget = USUAL
         model: in `eval()` mode.
         y: as the model takes them, `(n, *event)`; the first ones are looked at.
         kind: of the data; decides what ln p(y) is a density or a probability of.
-        budget: how much.
+        budget: how much. PyTorch's own generator is left as it was.
     """
-    torch.manual_seed(budget.seed)
-    seen = y[: budget.examples]
+    with torch.random.fork_rng():
+        torch.manual_seed(budget.seed)
+        return _reported(model, y[: budget.examples], kind, budget)
+
+
+def _reported(model: Model, seen: Tensor, kind: DataKind, budget: Budget) -> ModelReport:
     sections: list[Section] = []
-    rates = distortions = units = None
+    units = None
     if isinstance(model, ImplicitModel):
         note = "An implicit model has samples and nothing else: judge those with rdae judge. Its rate-distortion " \
                "curve is in rdae.measures.generator_curve."  # fmt: skip
