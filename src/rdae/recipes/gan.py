@@ -16,6 +16,8 @@ from rdae.adversarial import (
     Penalty,
     Relativistic,
 )
+from rdae.adversarial.both_sides import BothSides
+from rdae.adversarial.ramp import Ramp
 from rdae.data.arrays import ArrayData
 from rdae.errors import DataError
 from rdae.recipes.implicit import pair_for, turns
@@ -39,6 +41,7 @@ def gan(
     game: str = "non_saturating",
     r1: float = 0.0,
     r2: float = 0.0,
+    fade: float = 1.0,
     packing: int = 1,
     latent: int = 64,
     network: str = "auto",
@@ -49,6 +52,7 @@ def gan(
     batch: int = 64,
     learning_rate: float = 2e-4,
     critic_learning_rate: float = 2e-4,
+    average: float = 0.999,
     name: str = "gan",
 ) -> AdversarialRecipe:
     """Two players, a generator and a critic (Goodfellow et al. 2014, arXiv:1406.2661).
@@ -57,6 +61,7 @@ def gan(
         data, test: what to learn from, and held-out examples.
         game: non_saturating, minimax, least_squares, hinge or relativistic.
         r1, r2: weights gamma of the penalties on the critic's slope at real and at generated examples.
+        fade: share of both weights that is left after `epochs`; they fall by the same factor at each turn.
         packing: examples that the critic sees at once.
         latent: latent variables.
         network: auto (convolutional for images), dense or convolutional.
@@ -64,6 +69,7 @@ def gan(
         critic_steps: turns of the critic for each of the generator.
         epochs: passes over the data, of both players together.
         batch, learning_rate, critic_learning_rate: of the schedule.
+        average: decay of the moving average of the generator's weights, per turn of the generator.
 
     Raises:
         DataError: there is no such game, or a number is out of range.
@@ -74,7 +80,15 @@ def gan(
         raise DataError(
             f"critic_steps={critic_steps}, r1={r1}, r2={r2}: a critic needs a turn, penalties are not negative."
         )
+    if not 0 < fade <= 1:
+        raise DataError(f"fade is {fade}, a share of the weights. Choose it above 0 and up to 1.")
+    schedule = turns(data, epochs, batch, average)
     penalties: list[Penalty] = [penalty(gamma) for penalty, gamma in ((R1, r1), (R2, r2)) if gamma]
+    if r1 == r2 > 0:
+        penalties = [BothSides(r1)]
+    if fade < 1:
+        critic_turns = schedule["steps"] * critic_steps // (critic_steps + 1)
+        penalties = [Ramp(penalty, critic_turns, fade) for penalty in penalties]
 
     def model() -> AdversarialPair:
         return pair_for(data, GAMES[game](), penalties, latent=latent, network=network, hidden=hidden, widths=widths,
@@ -82,7 +96,7 @@ def gan(
 
     return AdversarialRecipe(
         name=name, model=model, data=data, test=test, critic_steps=critic_steps, learning_rate=learning_rate,
-        critic_learning_rate=critic_learning_rate, betas=(0.0, 0.99), **turns(data, epochs, batch),
+        critic_learning_rate=critic_learning_rate, betas=(0.0, 0.99), **schedule,
     )  # fmt: skip
 
 

@@ -60,12 +60,12 @@ def pair_for(
     return AdversarialPair(model, critic, game, penalties, packing)
 
 
-def turns(data: ArrayData, epochs: float, batch: int) -> dict[str, Any]:
+def turns(data: ArrayData, epochs: float, batch: int, average: float) -> dict[str, Any]:
     """A schedule in passes over the data, the turns of both players counted."""
     return {
         "steps": steps_for_epochs(len(data), batch, epochs),
         "batch": batch,
         "weight_decay": 0.0,
-        "average": 0.999,
+        "average": average,
         "clip": None,
     }

@@ -26,14 +26,15 @@ def wgan_gp(
     batch: int = 64,
     learning_rate: float = 2e-4,
     critic_learning_rate: float = 2e-4,
+    average: float = 0.999,
 ) -> AdversarialRecipe:
     """The generator minimises an estimate of W_1 to the data (Gulrajani et al. 2017, arXiv:1704.00028).
 
     Args:
         data, test: what to learn from, and held-out examples.
         penalty: weight of the gradient penalty; 10 for images, 0.1 was used for toys in two dimensions.
-        latent, network, hidden, widths, critic_steps, epochs, batch, learning_rate, critic_learning_rate: as for
-            `gan`.
+        latent, network, hidden, widths, critic_steps, epochs, batch, learning_rate, critic_learning_rate, average:
+            as for `gan`.
     """
 
     def model() -> AdversarialPair:
@@ -42,5 +43,5 @@ def wgan_gp(
 
     return AdversarialRecipe(
         name="wgan_gp", model=model, data=data, test=test, critic_steps=critic_steps, learning_rate=learning_rate,
-        critic_learning_rate=critic_learning_rate, betas=(0.5, 0.9), **turns(data, epochs, batch),
+        critic_learning_rate=critic_learning_rate, betas=(0.5, 0.9), **turns(data, epochs, batch, average),
     )  # fmt: skip
