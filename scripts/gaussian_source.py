@@ -51,7 +51,7 @@ def noisy(source: GaussianSource, bits: float, data: ArrayData, y: Tensor, work:
     """A noisy-channel model at a rate, beside R(D) at the distortion that it came to."""
     aim = water_filling_at_rate(source.variances, bits * SIZE / BITS_PER_NAT)
     recipe = generative_recipe("gaussian_rda", data, None, {
-        "lam": aim.lam, "latent": SIZE, "hidden": (), "epochs": 25.0, "batch": 500, "learning_rate": 3e-3,
+        "lam": aim.lam, "latent": SIZE, "hidden": (), "epochs": 50.0, "batch": 500, "learning_rate": 1e-2,
     })  # fmt: skip
     out = work / f"noisy-{bits:g}"
     train(recipe, Settings(data=work, out=out, accelerator="cpu", devices="1"))
