@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from test_mmd import generator, normal, spread
 
 import rdae.measures.manifold as module
-from rdae.errors import ShapeError
+from rdae.errors import DataError, ShapeError
 from rdae.measures.manifold import density_coverage, expected_coverage, precision_recall
 
 
@@ -104,3 +104,24 @@ def test_unequal_numbers_are_refused():
             measure(torch.zeros(10, 2), torch.zeros(9, 2))
         with pytest.raises(ShapeError, match="rows or more"):
             measure(torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def test_neighbours_that_do_not_exist_are_refused():
+    x = torch.rand(10, 2)
+    for measure in (precision_recall, density_coverage):
+        with pytest.raises(DataError, match="1 or more"):
+            measure(x, x, 0)
+        with pytest.raises(ShapeError, match=r"no neighbour number 10.*11 rows or more"):
+            measure(x, x, 10)
+        with pytest.raises(ShapeError, match="one width"):
+            measure(x, torch.rand(10, 3))
+        with pytest.raises(ShapeError, match="of 1 or more"):
+            measure(x[:, :0], x[:, :0])
+        with pytest.raises(DataError, match="not finite"):
+            measure(x, x * math.nan)
+        for n in (0, 1):
+            with pytest.raises(ShapeError, match="rows or more"):
+                measure(x[:n], x[:n], 1)
+    for n, k, message in ((10, 0, "1 or more"), (10, 10, "from 1 to 9")):
+        with pytest.raises(DataError, match=message):
+            expected_coverage(n, k)

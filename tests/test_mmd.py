@@ -211,3 +211,22 @@ def test_what_cannot_be_compared_is_refused():
         mmd(x, torch.full((10, 2), math.nan), cubic)
     with pytest.raises(ShapeError, match="20 rows or more"):
         kid(x, x, generator(), subset=10)
+
+
+@pytest.mark.parametrize("subset", [-1, 0, 1])
+def test_subsets_without_pairs_are_refused(subset):
+    with pytest.raises(DataError, match="2 or more"):
+        kid(torch.rand(10, 2), torch.rand(10, 2), generator(), subset)
+
+
+def test_a_kernel_distance_of_too_little_is_refused():
+    x = torch.rand(10, 2)
+    for n in (0, 1):
+        with pytest.raises(ShapeError, match="rows or more"):
+            kid(x[:n], x, generator(), 2)
+    with pytest.raises(ShapeError, match="subset=2"):
+        kid(x, x, generator(), 6)
+    with pytest.raises(ShapeError, match="one width"):
+        kid(x, torch.rand(10, 3), generator(), 2)
+    with pytest.raises(DataError, match="not finite"):
+        kid(x, x * math.nan, generator(), 2)

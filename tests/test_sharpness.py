@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from rdae.errors import ShapeError
+from rdae.errors import DataError, ShapeError
 from rdae.measures.measure import Kind, Measure
 from rdae.measures.sharpness import (
     OCTAVES,
@@ -193,3 +193,14 @@ def test_rows_of_pictures_show_the_pictures():
     assert [text.get_text() for text in figure.texts] == ["data", "model"]
     with pytest.raises(ShapeError, match="as many of each"):
         picture_rows({"data": y, "model": y[:2]})
+
+
+def test_flat_pictures_have_no_ratio_but_can_be_compared():
+    sharp, flat = torch.rand(5) + 1, torch.zeros(5)
+    for ratio in (paired_ratio, independent_ratio):
+        with pytest.raises(DataError, match=r"flat.*Choose pictures with detail"):
+            ratio(sharp, flat)
+        with pytest.raises(DataError, match="values holds a number that is not finite"):
+            ratio(sharp * math.nan, sharp)
+        found = ratio(flat, sharp)
+        assert (found.value, found.standard_error) == (0, 0)

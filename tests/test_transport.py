@@ -219,3 +219,27 @@ def test_exact_transport_of_gaussians_nears_bures_from_above():
         excess.append(mean - 0.929312)
     assert excess[1] < excess[0] / 2  # in the plane it falls as ln n / n
     assert -3 * deviation / math.sqrt(8) < excess[1] < 0.2
+
+
+def test_slices_and_duals_of_too_little_are_refused():
+    x = torch.rand(10, 2)
+    for projections in (0, 1):
+        with pytest.raises(DataError, match="Pass 2 or more"):
+            sliced_transport(x, x, generator(), projections)
+    for power in (0.5, math.nan, math.inf):
+        with pytest.raises(DataError, match="power is"):
+            sliced_transport(x, x, generator(), power=power)
+    for other in (x[:0], x[:1], torch.rand(10, 3), x[:, :0]):
+        with pytest.raises(ShapeError, match="Pass tables"):
+            sliced_transport(x, other, generator())
+    with pytest.raises(DataError, match="not finite"):
+        sliced_transport(x, x * math.nan, generator())
+    f = torch.rand(10)
+    for other in (f[:0], f[:1], f[:, None]):
+        with pytest.raises(ShapeError, match="Pass"):
+            dual_bound(f, other)
+    with pytest.raises(DataError, match="not finite"):
+        dual_bound(f, f * math.nan)
+    for slope in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(DataError, match="lipschitz is"):
+            dual_bound(f, f, slope)

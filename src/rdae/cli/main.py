@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from rdae import __version__
-from rdae.cli import coding, generating, judging, sweeping, training
+from rdae.cli import coding, generating, judging, measuring, sweeping, training
 from rdae.errors import RdaeError
 
 __all__ = ["app", "main"]
@@ -50,6 +50,7 @@ app.command("train")(training.train)
 for command in (generating.sample, generating.reconstruct, generating.interpolate, generating.traverse):
     app.command(command.__name__)(command)
 app.command("judge")(judging.judge)
+app.command("measure")(measuring.measure)
 app.command("sweep")(sweeping.sweep)
 app.command("limits")(sweeping.limits)
 

@@ -18,10 +18,16 @@ from rdae.data.arrays import ArrayData, Kind, as_kind, check_elements, refuse_wh
 from rdae.data.named import GZIP, MOST_DEFLATED, NAMED, load_named, part_of, read_idx
 from rdae.data.photographs import decoded_images
 from rdae.data.sprites import sprites
+from rdae.data.stacked import stacked_mnist
+from rdae.data.synthetic import MixtureSource
 from rdae.errors import DataError
 
-__all__ = ["from_array", "image_folder", "open_data", "read_array"]
+__all__ = ["MIXTURES", "WITH_TEST", "from_array", "image_folder", "open_data", "read_array"]
 
+STACKED = "stacked-mnist"
+MIXTURES = {"gaussian-grid": MixtureSource.grid, "gaussian-ring": MixtureSource.ring}
+WITH_TEST = (*NAMED, "sprites", STACKED, *MIXTURES)  # names of sets that have a split "test"
+POINTS = {"train": 100_000, "test": 20_000}  # drawn of a mixture
 HELD_OUT = 8  # one sprite in so many is for testing
 ROUNDED = 1e-3  # of a level: more than float32 loses in k / 255 * 255, less than anyone means
 
@@ -39,11 +45,13 @@ def open_data(
     """Examples from wherever they are.
 
     Args:
-        source: "mnist", "fashion-mnist" or "sprites" (write "./mnist" for a folder of that name); a folder of images or
-            of idx files; a `.npy`, `.npz` or idx file, known by its content; an array, a tensor, a map-style dataset.
+        source: "mnist", "fashion-mnist", "sprites", "stacked-mnist" (three digits as colours; with a number of triples:
+            "stacked-mnist:128000"), "gaussian-grid" or "gaussian-ring" (points of `MixtureSource`); write "./mnist" for
+            a folder of that name; a folder of images or of idx files; a `.npy`, `.npz` or idx file, known by its
+            content; an array, a tensor, a map-style dataset.
         split: "train" or "test". Named sets have both: of the sprites one in eight, spread evenly over all factors, is
-            for testing. A folder has both if it holds folders, or idx files, of both names. Everything else is one
-            set: "train".
+            for testing; triples and points are drawn with a seed for each. A folder has both if it holds folders, or
+            idx files, of both names. Everything else is one set: "train".
         kind: what the numbers are. None is enough for images, uint8 arrays of pictures, booleans and tables of floats.
         size: side, or height and width, in pixels, to which images are cut at the centre and resized; of the sprites
             their side. Needed where the images of a folder differ in size.
@@ -60,11 +68,19 @@ def open_data(
     """
     part_of(split)
     kind = None if kind is None else as_kind(kind)
-    if isinstance(source, str) and source in (*NAMED, "sprites"):
-        _refuse(source, labels=labels, key=key, **({"folder": folder} if source == "sprites" else {"size": size}))
+    name, _, triples = str(source).partition(":") if isinstance(source, str) else ("", "", "")
+    if name in MIXTURES and not triples:
+        _refuse(name, labels=labels, key=key, folder=folder, size=size)
+        if kind not in (None, Kind.TABULAR):
+            raise DataError(f"{name} is tabular, not {kind}. Leave kind out.")
+        return _mixture(name, split)
+    if name == STACKED or (name in (*NAMED, "sprites") and not triples):
+        _refuse(name, labels=labels, key=key, **({"folder": folder} if name == "sprites" else {"size": size}))
         if kind not in (None, Kind.BYTES):
-            raise DataError(f"{source} is 8-bit, not {kind}. Leave kind out; a binarisation makes it binary.")
-        return load_named(source, split=split, folder=folder) if source in NAMED else _sprites(split, size)
+            raise DataError(f"{name} is 8-bit, not {kind}. Leave kind out; a binarisation makes it binary.")
+        if name == STACKED:
+            return stacked_mnist(split=split, count=_count(triples), folder=folder)
+        return load_named(name, split=split, folder=folder) if name in NAMED else _sprites(split, size)
     if not isinstance(source, (str, Path)):
         name = "source"
         _refuse(name, size=size, key=key, folder=folder)
@@ -108,6 +124,24 @@ def _sprites(split: str, size: Any) -> ArrayData:
     chosen = (drawn.factors.sum(1) % HELD_OUT == 0) == (split == "test")
     labels = cast(Tensor, drawn.data.labels)[chosen]
     return ArrayData(drawn.data.values[chosen], Kind.BYTES, labels, f"sprites {split}")
+
+
+def _mixture(name: str, split: str) -> ArrayData:
+    """Points of a mixture of Gaussians, and of each the component that it is nearest to."""
+    source = MIXTURES[name]()
+    points = source.sample(POINTS[split], seed=split == "test")
+    nearest = [
+        ((part[:, None] - source.means) ** 2).sum(2).argmin(1) for part in np.split(points, POINTS[split] // 1000)
+    ]
+    return from_array(points, kind=Kind.TABULAR, labels=np.concatenate(nearest), name=f"{name} {split}")
+
+
+def _count(triples: str) -> int | None:
+    if not triples:
+        return None
+    if not (triples.isascii() and triples.isdigit()):
+        raise DataError(f"{triples!r} is no number of triples. Write for example {STACKED}:128000.")
+    return int(triples)
 
 
 def _part_of_folder(folder: Path, split: str) -> Path:
@@ -275,7 +309,7 @@ def read_array(path: str | Path, key: str | None = None) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        names = ", ".join((*NAMED, "sprites"))
+        names = ", ".join(WITH_TEST)
         raise DataError(f"{path} does not exist. Pass a folder, a .npy, .npz or idx file, or one of {names}.")
     with open(path, "rb") as file:
         head = file.read(6)

@@ -25,6 +25,11 @@ class Floor(NamedTuple):
     spread: float  # standard deviation over repetitions: of one value, not of the mean
     repetitions: int
 
+    @classmethod
+    def of(cls, values: list[float]) -> Floor:
+        """Mean and spread of two or more values of data against data."""
+        return cls(sum(values) / len(values), float(torch.tensor(values, dtype=torch.float64).std()), len(values))
+
 
 class WithFloor(NamedTuple):
     """A measured value beside its floor."""
@@ -65,7 +70,7 @@ def floor(
     for _ in range(_at_least_two(repetitions)):
         rows = torch.randperm(len(data), generator=generator)[: 2 * size]
         values.append(measure(data[rows[:size]], data[rows[size:]]).value)
-    return _floor(values)
+    return Floor.of(values)
 
 
 def with_floor(
@@ -107,15 +112,10 @@ def independence_floor(
         ShapeError: fewer rows than columns.
         DataError: too few repetitions.
     """
-    return _floor([measure(product_of_marginals(z, generator)).value for _ in range(_at_least_two(repetitions))])
+    return Floor.of([measure(product_of_marginals(z, generator)).value for _ in range(_at_least_two(repetitions))])
 
 
 def _at_least_two(repetitions: int) -> int:
     if repetitions < 2:
         raise DataError(f"{repetitions} repetitions have no spread. Ask for 2 or more.")
     return repetitions
-
-
-def _floor(values: list[float]) -> Floor:
-    spread = torch.tensor(values, dtype=torch.float64).std()
-    return Floor(sum(values) / len(values), float(spread), len(values))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdae.errors import ShapeError
+from rdae.errors import DataError, ShapeError
 from rdae.measures.measure import Kind, Measure, mean_of
 from rdae.measures.pairs import AT_ONCE, as_samples, squared_distances
 
@@ -48,7 +48,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
 
     Raises:
         ShapeError: unequal numbers, other widths, or not more than k points.
-        DataError: an element is not finite.
+        DataError: an element is not finite, or k is below 1.
     """
     real, fake, slack = _prepared(real, fake, k)
     inside_real, inside_fake = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
@@ -72,7 +72,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
 
     Raises:
         ShapeError: unequal numbers, other widths, or not more than k points.
-        DataError: an element is not finite.
+        DataError: an element is not finite, or k is below 1.
     """
     real, fake, slack = _prepared(real, fake, k)
     radii = _radii(real, k)
@@ -89,18 +89,32 @@ def expected_coverage(n: int, k: int = 5) -> float:
 
     A real point is missed where its k nearest among the 2n - 1 others are all real. Whatever the law and the dimension;
     close to `1 - 2^-k`.
+
+    Raises:
+        DataError: k is below 1, or not below n.
     """
+    _check_neighbour(k)
+    if k >= n:
+        raise DataError(f"{n} points have no {k}-th neighbour. Pass k from 1 to {n - 1}, or more points.")
     return 1 - math.prod((n - i) / (2 * n - i) for i in range(1, k + 1))
 
 
 def _prepared(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor, float]:
     """Both samples about one middle, and the error of a squared distance."""
-    real, fake = as_samples(real, fake, least=k + 1)
+    _check_neighbour(k)
+    real, fake = as_samples(real, fake)
     if len(real) != len(fake):
         raise ShapeError(f"There are {len(real)} real and {len(fake)} fake points. Cut both to one number.")
+    if len(real) <= k:
+        raise ShapeError(f"{len(real)} points have no neighbour number {k}. Pass {k + 1} rows or more, or a smaller k.")
     middle = real.mean(0)
     real, fake = real - middle, fake - middle
     return real, fake, ROUNDING * float(torch.cat([real, fake]).square().sum(1).max())
+
+
+def _check_neighbour(k: int) -> None:
+    if k < 1:
+        raise DataError(f"k is {k}, but the nearest neighbour is number 1. Pass k of 1 or more.")
 
 
 def _blocks(a: Tensor, b: Tensor):

@@ -215,9 +215,17 @@ def kid(real: Tensor, fake: Tensor, generator: torch.Generator, subset: int = 10
 
     Raises:
         ShapeError: not two tables of one width, or fewer than two subsets fit into one of them.
+        DataError: an element is not finite, or a subset is of fewer than 2 points.
     """
-    real, fake = as_samples(real, fake, least=max(2 * subset, 4))
+    if subset < 2:
+        raise DataError(f"subset is {subset}, but only two points or more make a pair. Pass 2 or more.")
+    real, fake = as_samples(real, fake)
     count = min(len(real), len(fake)) // subset
+    if count < 2:
+        raise ShapeError(
+            f"Samples of {len(real)} and {len(fake)} have no two subsets of {subset}, and one has no spread. Pass "
+            f"{2 * subset} rows or more, or subset={max(2, min(len(real), len(fake)) // 4)}; or use mmd with cubic."
+        )
     shuffled = (sample[torch.randperm(len(sample), generator=generator)] for sample in (real, fake))
     pairs = zip(*(sample[: count * subset].chunk(count) for sample in shuffled), strict=True)
     values = torch.stack([mmd_penalty(a, b, cubic) for a, b in pairs])

@@ -23,10 +23,10 @@ def as_samples(x: Tensor, y: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
         ShapeError: not two tables of one width, or too few rows.
         DataError: an element is not finite.
     """
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least or not x.shape[1]:
         raise ShapeError(
-            f"The samples are {tuple(x.shape)} and {tuple(y.shape)}. Pass tables (n, d) and (m, d) of one width d, "
-            f"with {least} rows or more; flatten pictures first."
+            f"The samples are {tuple(x.shape)} and {tuple(y.shape)}. Pass tables (n, d) and (m, d) of one width d "
+            f"of 1 or more, with {least} rows or more; flatten pictures first."
         )
     for name, sample in (("first", x), ("second", y)):
         if not sample.isfinite().all():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdae.errors import ShapeError
+from rdae.errors import DataError, ShapeError
 from rdae.measures.measure import Kind, Measure
 
 __all__ = [
@@ -146,13 +146,14 @@ def paired_ratio(values: Tensor, reference: Tensor) -> Measure:
 
     Raises:
         ShapeError: the two are not as long as each other, or shorter than two.
+        DataError: the reference is 0 on average, as of flat pictures, or a number is not finite.
     """
     if values.shape != reference.shape or values.ndim != 1 or len(values) < 2:
         raise ShapeError(
             f"A paired ratio needs one number for each of two or more pictures on both sides, but got "
             f"{tuple(values.shape)} and {tuple(reference.shape)}. Use independent_ratio for other pictures."
         )
-    values, reference = values.double(), reference.double()
+    values, reference = _comparable(values, reference)
     ratio = values.mean() / reference.mean()
     error = (values - ratio * reference).std() / (reference.mean() * math.sqrt(len(values)))
     return Measure(float(ratio), float(error), "ratio", Kind.ESTIMATE)
@@ -166,14 +167,28 @@ def independent_ratio(values: Tensor, reference: Tensor) -> Measure:
 
     Raises:
         ShapeError: a set is shorter than two.
+        DataError: the reference is 0 on average, as of flat pictures, or a number is not finite.
     """
     if values.ndim != 1 or reference.ndim != 1 or min(len(values), len(reference)) < 2:
         raise ShapeError(
             f"A ratio of means needs one number for each of two or more pictures on both sides, but got "
             f"{tuple(values.shape)} and {tuple(reference.shape)}. Pass (n,) and (m,)."
         )
-    ratio, spread = 1.0, 0.0
-    for side, power in ((values.double(), 1), (reference.double(), -1)):
-        ratio *= float(side.mean()) ** power
-        spread += float(side.var() / len(side) / side.mean().square())
-    return Measure(ratio, ratio * math.sqrt(spread), "ratio", Kind.ESTIMATE)
+    values, reference = _comparable(values, reference)
+    ratio = values.mean() / reference.mean()
+    spread = values.var() / len(values) + ratio.square() * reference.var() / len(reference)
+    return Measure(float(ratio), float(spread.sqrt() / reference.mean()), "ratio", Kind.ESTIMATE)
+
+
+def _comparable(values: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, finite, the reference above 0 on average."""
+    values, reference = values.double(), reference.double()
+    for name, side in (("values", values), ("reference", reference)):
+        if not side.isfinite().all():
+            raise DataError(f"{name} holds a number that is not finite. Look for it in the pictures.")
+    if not reference.mean() > 0:
+        raise DataError(
+            f"The reference is {float(reference.mean()):g} on average: its pictures are flat, and nothing can be a "
+            "multiple of that. Choose pictures with detail."
+        )
+    return values, reference

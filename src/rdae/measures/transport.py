@@ -75,7 +75,7 @@ def exact_transport(x: Tensor, y: Tensor, power: float = 1) -> Transport:
 
 
 def _check_power(power: float) -> None:
-    if power < 1:
+    if not 1 <= power < math.inf:
         raise DataError(f"power is {power}. Pass 1 for W_1 or 2 for the square of W_2.")
 
 
@@ -152,10 +152,12 @@ def sliced_transport(
 
     Raises:
         ShapeError: not two tables of one width.
-        DataError: an element is not finite.
+        DataError: an element is not finite, a power below 1, or fewer than 2 projections.
     """
     x, y = as_samples(x, y)
     _check_power(power)
+    if projections < 2:
+        raise DataError(f"{projections} projections have no spread. Pass 2 or more.")
     directions = torch.randn(x.shape[1], projections, generator=generator, dtype=torch.float64).to(x.device)
     directions = directions / directions.norm(dim=0)
     stairs = _staircase(len(x), len(y), x.device)
@@ -174,8 +176,16 @@ def dual_bound(f_x: Tensor, f_y: Tensor, lipschitz: float = 1.0) -> Measure:
         f_x: values of f at a sample, `(n,)`, such as a critic's at real examples.
         f_y: values at the other, `(m,)`.
         lipschitz: the largest slope of f. A trained critic's is only near 1, and its bound only as good.
+
+    Raises:
+        ShapeError: not two lists of two numbers or more.
+        DataError: a value is not finite, or the slope not positive.
     """
-    f_x, f_y = f_x.detach().double(), f_y.detach().double()
+    if f_x.ndim != 1 or f_y.ndim != 1:
+        raise ShapeError(f"The values of f are {tuple(f_x.shape)} and {tuple(f_y.shape)}. Pass (n,) and (m,).")
+    if not 0 < lipschitz < math.inf:
+        raise DataError(f"lipschitz is {lipschitz}, but a largest slope is positive and finite.")
+    f_x, f_y = (side[:, 0] for side in as_samples(f_x[:, None], f_y[:, None]))
     error = math.sqrt(float(f_x.var() / len(f_x) + f_y.var() / len(f_y)))
     return Measure(float(f_x.mean() - f_y.mean()) / lipschitz, error / lipschitz, "unit of the samples", Kind.LOWER)
 
