@@ -213,3 +213,13 @@ def test_what_is_no_ladder_is_refused(ladder):
     model = LatentModel(StandardNormalPrior(2)(), nn.Identity(), Gaussian())
     with pytest.raises(DataError, match="sigmoid_ladder"):
         annealed_log_evidence(model, torch.zeros(3, 2), ladder)
+
+
+def test_examples_of_the_model_itself_are_not_made_of_the_draws_that_judge_them():
+    weight = torch.randn(12, 6, generator=torch.Generator().manual_seed(3)).double()
+    model = FactorAnalysis.of(weight, torch.ones(12), 0.3).requires_grad_(False)
+    neural = linear_autoencoder(model)
+    simulated = bdmc(neural, 20, sigmoid_ladder(3), chains=1, leapfrog=1).y
+    exact = model.log_prob(simulated)
+    for seed in (0, 1):
+        assert bool((prior_log_evidence(neural, simulated, 200, seed=seed).log_evidence < exact + 1).all())

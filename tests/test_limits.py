@@ -17,12 +17,12 @@ from rdae.channels import GaussianChannel
 from rdae.data.synthetic import BananaSource
 from rdae.errors import DataError
 from rdae.measures.blahut_arimoto import blahut_arimoto, squared_distances
-from rdae.measures.rate_distortion import water_filling_at_rate
+from rdae.measures.rate_distortion import water_filling, water_filling_at_rate
 from rdae.measures.rate_lower_bound import _log_largest, _log_means, learned_tangent
 from rdae.objectives import BITS_PER_NAT
 from rdae.priors.latent import StandardNormalPrior
-from rdae.recipes.limits import lams_for, limits_of, measured, spectrum_of
-from rdae.reports.limits import limits_table, write_limits
+from rdae.recipes.limits import Limits, axes_of, lams_for, limits_of, linear_point, measured
+from rdae.reports.limits import VACUOUS, limits_table, write_limits
 
 
 def gaussian(variances: np.ndarray, count: int, seed: int) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_multipliers_are_those_of_a_gaussian():
     point = water_filling_at_rate(variances, 3 / BITS_PER_NAT)
     assert lam == pytest.approx(point.lam)
     y = gaussian(variances, 200_000, 0)
-    assert spectrum_of(y) == pytest.approx(np.sort(variances), rel=0.02)
+    assert axes_of(y).variances == pytest.approx(np.sort(variances), rel=0.02)
     with pytest.raises(DataError, match="nothing to code"):
         lams_for(np.zeros(3))
 
@@ -116,11 +116,11 @@ def test_a_model_that_is_the_best_channel_lies_on_the_curve():
         _Best(d, decoder=False), GaussianChannel(1), StandardNormalPrior(1), _Best(d, decoder=True)
     )
     y = gaussian(np.ones(1), 20_000, 3)
-    (limit,) = limits_of([(1 / (2 * d), model)], y, [learned_tangent(y, y, 1 / (2 * d), examples=200, steps=0)],
-                         np.ones(1))  # fmt: skip
+    (limit,) = limits_of([model], [learned_tangent(y, y, 1 / (2 * d), examples=200, steps=0)], axes_of(y), y)
     assert limit.distortion.value == pytest.approx(d, abs=4 * limit.distortion.standard_error)
     assert limit.upper.value == pytest.approx(0.5 * math.log(1 / d), abs=4 * limit.upper.standard_error)
-    assert limit.gaussian == pytest.approx(0.5 * math.log(1 / limit.distortion.value))
+    for measure, of_model in zip(limit.linear, (limit.upper, limit.distortion), strict=True):
+        assert measure.value == pytest.approx(of_model.value, abs=5 * of_model.standard_error)
     assert limit.lower.value < limit.upper.value
 
 
@@ -140,7 +140,43 @@ def test_the_command_from_data_to_report(tmp_path):
 
 
 def test_where_the_bound_is_below_zero_the_table_says_so():
-    variances = np.ones(40)
-    y = gaussian(variances, 200, 0)
-    tangent = learned_tangent(y, gaussian(variances, 200, 1), 10.0, examples=50, steps=0)
-    assert tangent.rate(2.0).value < 0  # at most ln 50, where 60 nats are due
+    y, judged = gaussian(np.ones(40), 200, 0), gaussian(np.ones(40), 200, 1)
+    tangent = learned_tangent(y, judged, 10.0, examples=50, steps=0)
+    assert tangent.examples == 25  # an eighth of those to judge by
+    model = NoisyChannelAutoencoder(
+        _Best(0.05, decoder=False), GaussianChannel(40), StandardNormalPrior(40), _Best(0.05, decoder=True)
+    )
+    limits = limits_of([model], [tangent], axes_of(y), judged)
+    assert limits[0].vacuous  # at most ln 25, where 60 nats are due
+    table = limits_table(Limits("x", 40, (200, 200, 25), limits, [tangent]))
+    assert VACUOUS in table
+
+
+@pytest.mark.parametrize("count", [100, 400])
+def test_a_channel_fitted_to_few_examples_is_still_an_upper_bound(count):
+    """R(D) of a covariance estimated from 100 examples of 50 dimensions would be 8 nats too low."""
+    variances = np.ones(50)
+    point = water_filling_at_rate(variances, 35.0)
+    axes, judged = axes_of(gaussian(variances, count, 0)), gaussian(variances, 5000, 1)
+    rate, distortion = linear_point(axes, point.lam, judged)
+    exact = water_filling(variances, distortion.value).rate
+    assert rate.value > exact - 4 * (rate.standard_error + point.lam * distortion.standard_error)
+    rate, distortion = linear_point(axes_of(gaussian(variances, 200_000, 2)), point.lam, judged)
+    exact = water_filling(variances, distortion.value).rate
+    assert rate.value == pytest.approx(exact, abs=4 * (rate.standard_error + point.lam * distortion.standard_error))
+
+
+def test_limits_of_other_data_are_not_mixed_up(tmp_path):
+    small = {"lams": [1.0], "steps": 2, "lower_steps": 0, "examples": 8, "options": {"latent": 2, "hidden": (4,)}}
+    for k in (0, 1):
+        np.save(tmp_path / f"{k}.npy", gaussian(np.ones(2), 100, k).numpy())
+    measured(str(tmp_path / "0.npy"), tmp_path / "runs", **small)
+    with pytest.raises(DataError, match=r"other data. Choose another --out"):
+        measured(str(tmp_path / "1.npy"), tmp_path / "runs", **small)
+    with pytest.raises(DataError, match="steps 2 and not 3"):
+        measured(str(tmp_path / "0.npy"), tmp_path / "runs", **(small | {"steps": 3}))
+    with pytest.raises(DataError, match="binarisation out"):
+        measured(str(tmp_path / "0.npy"), tmp_path / "x", **(small | {"options": {"binarisation": "static"}}))
+    with pytest.raises(DataError, match="Hold out data of the same sort"):
+        np.save(tmp_path / "wide.npy", np.ones((20, 3), dtype=np.float32))
+        measured(str(tmp_path / "0.npy"), tmp_path / "x", valid=str(tmp_path / "wide.npy"), **small)

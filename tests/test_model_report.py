@@ -11,13 +11,15 @@ torch = pytest.importorskip("torch")
 
 from rdae.adversarial import ImplicitModel
 from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.data.arrays import ArrayData
 from rdae.data.arrays import Kind as DataKind
 from rdae.distortions import squared_error
 from rdae.exact import FactorAnalysis, diagonal_gap, linear_autoencoder
 from rdae.measures.measure import Kind, Measure
 from rdae.objectives import BITS_PER_NAT
 from rdae.priors.latent import StandardNormalPrior
-from rdae.reports.model_page import model_page
+from rdae.recipes import GENERATIVE_RECIPES, generative_recipe
+from rdae.reports.model_page import _value, model_page
 from rdae.reports.model_report import Budget, ModelReport, model_report
 
 BUDGET = Budget(examples=300, samples=200, latent_examples=300, searched=20, temperatures=60, search_steps=30)
@@ -101,6 +103,17 @@ def test_what_a_model_cannot_be_asked_is_said(model, y):
     assert of(report, "distortion").unit == "distortion per example"
 
 
+@pytest.mark.parametrize("name", [name for name in GENERATIVE_RECIPES if name not in ("gan", "r3gan", "wgan_gp")])
+def test_every_model_with_an_encoder_can_be_measured(name):
+    data = ArrayData(torch.randn(40, 4), DataKind.REAL)
+    options = {} if name == "ladder_vae" else {"latent": 2, "hidden": (8,)}
+    recipe = generative_recipe(name, data, None, options)
+    small = Budget(examples=12, samples=3, latent_examples=8, searched=2, temperatures=3, search_steps=2)
+    report = model_report(recipe.result(recipe.model()).eval(), data.values, DataKind.REAL, small)
+    assert report.sections[0].lines
+    assert name in model_page(report, name)
+
+
 def test_the_page_holds_every_number_and_needs_no_network(report):
     page = model_page(report, "a <model>", "rdae measure x --data y")
     assert "a &lt;model&gt;" in page
@@ -108,5 +121,7 @@ def test_the_page_holds_every_number_and_needs_no_network(report):
     assert "http" not in page.replace("http-equiv", "")
     for section in report.sections:
         assert all(line.reading.split("'")[0].replace("&", "&amp;") in page for line in section.lines)
+        assert all(f"<td>{_value(line.measure)}</td>" in page for line in section.lines)
+    assert all(_value(line.measure) for section in report.sections for line in section.lines)
     kept = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert sum(len(section["measures"]) for section in kept["sections"]) >= 14

@@ -14,7 +14,7 @@ from rdae.errors import DataError
 from rdae.measures.measure import Kind, Measure
 from rdae.recipes.order import Order
 from rdae.recipes.sweep import Setting, judged, settings_of, sweep, trials
-from rdae.reports.sweep import sweep_table, write_sweep
+from rdae.reports.sweep import ABSENT, sweep_table, write_sweep
 
 
 @pytest.fixture
@@ -76,9 +76,37 @@ def test_a_cluster_does_what_one_process_does(order, tmp_path):
 def test_runs_without_held_out_data_have_nothing_to_compare(order):
     from dataclasses import replace
 
-    runs = trials(replace(order, valid=None), {}, [0])
-    with pytest.raises(DataError, match="--valid"):
-        sweep(runs)
+    with pytest.raises(DataError, match="--valid"):  # before anything is trained
+        trials(replace(order, valid=None), {}, [0])
+
+
+def test_a_folder_that_holds_another_run_is_not_taken_for_this_one(order):
+    from dataclasses import replace
+
+    sweep(trials(order, {"lam": [1.0]}, [0]))
+    with pytest.raises(DataError, match=r"steps 3 and not 4\. Choose another --out"):
+        sweep(trials(replace(order, steps=4), {"lam": [1.0]}, [0]))
+
+
+def test_a_run_that_died_before_its_last_validation_is_not_read(tmp_path):
+    lines = [{"step": 2, "valid": True, "x": 1.0}, {"step": 4, "x": 9.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match="before its last validation"):
+        judged(tmp_path)
+
+
+def test_combinations_that_would_share_a_folder_are_refused(order):
+    with pytest.raises(DataError, match="share a folder"):
+        trials(order, {"widths": [(8, 8), [8, 8]]}, [0])
+
+
+def test_measures_stand_below_their_own_names():
+    def row(k: int, **measures: float) -> Setting:
+        return Setting({"k": k}, [0], {n: Measure(v, math.nan, n, Kind.ESTIMATE) for n, v in measures.items()})
+
+    table = sweep_table([row(0, a=1.0), row(1, b=2.0, a=3.0)]).splitlines()
+    assert table[0] == "| k | seeds | a | b |"
+    assert table[2:] == [f"| 0 | 1 | 1 | {ABSENT} |", "| 1 | 1 | 3 | 2 |"]
 
 
 def test_means_and_standard_errors_are_over_seeds(order):
@@ -94,7 +122,7 @@ def test_means_and_standard_errors_are_over_seeds(order):
 def test_the_last_validation_counts(tmp_path):
     lines = [{"step": 1, "valid": True, "x": 1.0}, {"step": 2, "x": 9.0}, {"step": 2, "valid": True, "x": None}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert judged(tmp_path) == {"x": math.inf}
+    assert math.isnan(judged(tmp_path)["x"])
     lines = [{"step": 2, "valid": True, "quality": q, "bpp": q / 100} for q in (10, 20)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert judged(tmp_path) == {"bpp@10": 0.1, "bpp@20": 0.2}
@@ -107,7 +135,7 @@ def test_the_report_says_what_was_found(tmp_path):
             "distortion": Measure(distortion, math.nan, "distortion", Kind.ESTIMATE),
         })  # fmt: skip
 
-    rows = [row(1.0, 2.0, 3.0), row(10.0, 4.0, 1.0)]
+    rows = [row(1.0, 2.0, 3.0), row(10.0, 4.0, 1.0), row(11.0, 4.0, 1.0)]  # two that tie
     assert write_sweep(rows, tmp_path) == sweep_table(rows)
     assert "| 1.0 | 2 | 2 ± 0.1 | 3 |" in (tmp_path / "sweep.md").read_text("utf-8")
     assert json.loads((tmp_path / "sweep.json").read_text())[1]["measures"]["distortion"] == [1.0, None]

@@ -14,7 +14,11 @@ from rdae.channels.geodesics import geodesic, turned
 from rdae.channels.sphere import on_spheres
 from rdae.errors import ModelError, ShapeError
 
-__all__ = ["Decoding", "between", "drawn_latents", "interpolate", "latents_of", "traverse"]
+__all__ = [
+    "Decoding", "between", "centre_and_spread", "drawn_latents", "interpolate", "latents_of", "traverse",
+]  # fmt: skip
+
+DRAWS = 4096
 
 
 def between(start: Tensor, end: Tensor, steps: int, *, spherical: bool = False) -> Tensor:
@@ -108,6 +112,16 @@ def interpolate(model: Decoding, start: Tensor, end: Tensor, steps: int = 8, *, 
     return torch.stack([model.decode(walk(a, b, steps)) for a, b in zip(start, end, strict=True)])
 
 
+@torch.no_grad()
+def centre_and_spread(prior: Distribution) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each latent variable; of `DRAWS` draws where there is no closed form (a flow)."""
+    try:
+        return prior.mean.detach(), prior.stddev.detach()
+    except NotImplementedError:
+        z = prior.sample((DRAWS,))
+        return z.mean(0), z.std(0)
+
+
 def traverse(model: Decoding, z: Tensor, units: list[int], steps: int = 8, reach: float = 3.0) -> Tensor:
     """What each unit does, `(units, steps, *event)`: one latent, one unit of it moved from -reach to reach.
 
@@ -119,18 +133,23 @@ def traverse(model: Decoding, z: Tensor, units: list[int], steps: int = 8, reach
         z: where to start from, `(size,)`, or `(circles, 2)` on a torus.
         units: which ones.
         steps: positions of a unit.
-        reach: in standard deviations of the prior N(0, 1); on a sphere or torus in radians.
+        reach: in standard deviations of the prior, about its mean; on a sphere or torus in radians.
     """
     _one_space(model)
     curved = on_spheres(model.code())
-    if z.ndim not in (1, 1 + curved) or any(not 0 <= unit < len(z) for unit in units):
+    if (
+        z.shape != model.code().event_shape
+        or (z.ndim != 1 and not curved)
+        or any(not 0 <= unit < len(z) for unit in units)
+    ):
         raise ShapeError(f"Latents have shape {tuple(z.shape)}, but units {units} were asked for.")
     places = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
     if curved:
         return torch.stack([model.decode(turned(z, unit, places)) for unit in units])
+    mean, std = centre_and_spread(model.code())
     rows = []
     for unit in units:
         row = z.repeat(steps, 1)
-        row[:, unit] = places
+        row[:, unit] = mean[unit] + places * std[unit]
         rows.append(model.decode(row))
     return torch.stack(rows)

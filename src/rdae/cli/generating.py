@@ -35,7 +35,7 @@ def opened(path: Path, seed: int) -> Any:
 
 def examples_of(source: str, card: dict[str, Any], count: int, *, fewer: bool = False) -> Any:
     """The first examples of a data set, as the model takes them; `fewer` takes what there is."""
-    from rdae.data.arrays import Binarisation
+    from rdae.data.arrays import Binarisation, Kind
     from rdae.data.sources import WITH_TEST, open_data
     from rdae.training.array_recipe import judged_on
 
@@ -48,6 +48,8 @@ def examples_of(source: str, card: dict[str, Any], count: int, *, fewer: bool = 
         kind=None if named or pictures else card["kind"],
         size=(event[1], event[2]) if pictures else None,
     )
+    if data.kind is not Kind(card["kind"]):
+        raise DataError(f"{source} is {data.kind}; the model was trained on {card['kind']} data. Pass such data.")
     if data.event != event:
         raise DataError(f"{source} holds examples of shape {data.event}; the model was trained on {event}.")
     if len(data) < count and not fewer:
@@ -194,7 +196,9 @@ def traverse(
     out: Out,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Begin at its first example, not at the origin (at a draw on a sphere or torus)."),
+        typer.Option(
+            "--data", help="Begin at its first example, not at the prior's mean (at a draw on a sphere or torus)."
+        ),
     ] = None,
     units: Annotated[
         str | None,
@@ -203,19 +207,20 @@ def traverse(
     steps: Steps = 9,
     reach: Annotated[
         float,
-        typer.Option("--reach", min=0.0, help="How far, in standard deviations; in radians on a sphere or torus."),
+        typer.Option(
+            "--reach", min=0.0, help="How far, in standard deviations of the prior; in radians on a sphere or torus."
+        ),
     ] = 3.0,
     seed: Seed = 0,
 ) -> int:
     """What each latent unit does: one row a unit, moved from one side to the other."""
-    import torch
-
-    from rdae.generating import drawn_latents, latents_of
+    from rdae.generating import centre_and_spread, drawn_latents, latents_of
     from rdae.generating import traverse as moved
 
     saved = opened(model, seed)
     curved = _on_spheres(saved.model)
-    z = drawn_latents(saved.model, 1)[0] if curved else torch.zeros(saved.model.units)
+    curved_start = drawn_latents(saved.model, 1)[0] if curved else None
+    z = centre_and_spread(saved.model.code())[0] if curved_start is None else curved_start
     if data is not None:
         z = latents_of(saved.model, examples_of(data, saved.card, 1))[0]
     if units is not None:

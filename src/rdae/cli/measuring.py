@@ -44,8 +44,15 @@ def measure(
     found = model_report(saved.model, y, Kind.BINARY if binary else Kind(saved.card["kind"]), budget)
     out = out.with_suffix("") if out.suffix in ENDINGS else out
     named = Path(data).name
-    command = shlex.join(["rdae", "measure", model.name, "--data", named, "--examples", str(len(y))])
-    facts = json.dumps({"model": model.name, "data": named, "command": command, **found.as_json()}, indent=1)
+    words = ["rdae", "measure", model.name, "--data", named]
+    for name, value in budget._asdict().items():
+        if name != "latent_examples" and value != getattr(Budget(), name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    command = shlex.join(words)
+    facts = json.dumps(
+        {"model": model.name, "data": named, "command": command, "budget": budget._asdict(), **found.as_json()},
+        indent=1,
+    )
     page = model_page(found, f"{model.resolve().name}, measured on {named}", command)
     for path, text in ((Path(f"{out}.html"), page), (Path(f"{out}.json"), facts + "\n")):
         with whole_file(path) as file:

@@ -73,7 +73,10 @@ def sweep(
         options=dict(option(text) for text in options or []), command=published(sys.argv[1:]),
         settings={"accelerator": "cpu", "devices": "1", "validate_steps": validate_steps},
     )  # fmt: skip
-    runs = trials(order, dict(_values(text) for text in over or []), _whole(seeds))
+    varied = [_values(text) for text in over or []]
+    if len(dict(varied)) < len(varied):
+        raise DataError(f"--over names an option twice: {', '.join(name for name, _ in varied)}. Name each once.")
+    runs = trials(order, dict(varied), _whole(seeds))
     rows = settings_of(runs, carried_out(runs, dask))
     print(write_sweep(rows, folder))
     return 0
@@ -107,6 +110,8 @@ def limits(
         from rdae.reports.limits import write_limits
     chosen = None
     if lams is not None:
+        if not lams.strip():
+            raise DataError("--lam is empty. Write for example --lam 1,10,100, or leave it out.")
         name, chosen = _values(f"lam={lams}")
         if not all(isinstance(lam, int | float) and 0 < lam < math.inf for lam in chosen):
             raise DataError(f"--{name} {lams} is no list of positive numbers. Write for example --lam 1,10,100.")

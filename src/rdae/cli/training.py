@@ -18,6 +18,7 @@ from rdae.errors import DataError, MissingExtraError
 __all__ = ["Accelerator", "Precision", "RecipeName", "option", "published", "train", "training_extra"]
 
 EXTRA = {"lightning_fabric", "onnx", "tensorboard", "torch"}  # what the extra `train` installs
+HIDDEN = "--dask"  # an address of the user's network
 PRIVATE = ("--data", "--valid", "--out", "-o")  # options whose values are places on the user's machine
 
 
@@ -92,9 +93,15 @@ def published(arguments: list[str]) -> str:
     Args:
         arguments: what followed `rdae`.
     """
-    shown, place = ["rdae"], False
+    shown, place, hidden = ["rdae"], False, False
     for argument in arguments:
         option, equals, value = argument.partition("=")
+        if hidden:
+            hidden = False
+            continue
+        if argument == HIDDEN or option == HIDDEN:
+            hidden = not equals
+            continue
         if place:
             argument = _name(argument)
         elif equals and option in PRIVATE:

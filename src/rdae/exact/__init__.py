@@ -1,5 +1,6 @@
 """Models with exact posteriors, fitted by EM: oracles for everything that approximates."""
 
+from rdae.exact.bits_back import BitsBack, bits_back_decode, bits_back_encode
 from rdae.exact.chain import MarkovChain
 from rdae.exact.components import BernoulliComponents, CategoricalComponents, Components, GaussianComponents
 from rdae.exact.em import Fit, fit_em, restart_em
@@ -11,8 +12,8 @@ from rdae.exact.mixtures import BernoulliMixture, GaussianMixture, Mixture
 from rdae.exact.model import ExactModel, PointMass, point_mass
 
 __all__ = [
-    "BernoulliComponents", "BernoulliMixture", "CategoricalComponents", "Components", "ExactModel", "FactorAnalysis",
-    "Fit", "GaussianComponents", "GaussianMixture", "HiddenMarkovModel", "JointTable", "MarkovChain", "Mixture",
-    "PointMass", "ProbabilisticPCA", "collapsed", "diagonal_gap", "fit_em", "linear_autoencoder", "point_mass",
-    "restart_em",
+    "BernoulliComponents", "BernoulliMixture", "BitsBack", "CategoricalComponents", "Components", "ExactModel",
+    "FactorAnalysis", "Fit", "GaussianComponents", "GaussianMixture", "HiddenMarkovModel", "JointTable", "MarkovChain",
+    "Mixture", "PointMass", "ProbabilisticPCA", "bits_back_decode", "bits_back_encode", "collapsed", "diagonal_gap",
+    "fit_em", "linear_autoencoder", "point_mass", "restart_em",
 ]  # fmt: skip

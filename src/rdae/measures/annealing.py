@@ -36,6 +36,7 @@ AT_ONCE = 1 << 19  # elements decoded together: what a core's cache holds is fas
 ACCEPTED = 0.65  # share of steps that tuning aims at (Neal 2011)
 GAIN = 0.5  # of tuning: change of ln step for each wholly refused or accepted move
 SETTLING = 30  # moves at the prior before tuning follows the ladder
+SIMULATED = 1 << 40  # no measure of the same seed draws the latents that examples were made of
 TUNED_EVERY, TUNED_LEAST = 5, 50  # tuning takes every fifth temperature, 50 at least
 JITTER = 0.2  # of a step's length, drawn anew for each move: no orbit closes on itself
 
@@ -215,7 +216,7 @@ def example_blocks(y: Tensor, chains: int) -> tuple[Tensor, ...]:
 
 def _checked(ladder: Tensor | None) -> Tensor:
     ladder = sigmoid_ladder(1000) if ladder is None else ladder.double()
-    if ladder.ndim != 1 or len(ladder) < 2 or ladder[0] != 0 or ladder[-1] != 1 or bool((ladder.diff() <= 0).any()):
+    if ladder.ndim != 1 or len(ladder) < 2 or ladder[0] != 0 or ladder[-1] != 1 or not bool((ladder.diff() > 0).all()):
         raise DataError("A ladder rises from 0 to 1 in one step or more. Make it with sigmoid_ladder or linear_ladder.")
     return ladder
 
@@ -321,10 +322,10 @@ def bdmc(
     """
     target, ladder = latent_model(model, distortion), _checked(ladder)
     law = as_likelihood(target)
-    origin = prior_draws(target.prior, count, torch.Generator().manual_seed(seed))
+    origin = prior_draws(target.prior, count, torch.Generator().manual_seed(seed + SIMULATED))
     generator = torch.Generator(origin.device).manual_seed(seed + 1)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + SIMULATED + 1)
         y = law.sample(target.decoder(origin))
     blocks = example_blocks(y, chains)
     lower, upper = [], []

@@ -35,6 +35,7 @@ class CurvePoint(NamedTuple):
     beta: float  # nats per unit of distortion
     rate: Measure
     distortion: Measure
+    objective: Measure  # rate + beta * distortion: an upper bound in expectation, which neither part is by itself
 
 
 class GeneratorCurve(NamedTuple):
@@ -50,8 +51,9 @@ class GeneratorCurve(NamedTuple):
         return [
             CurvePoint(
                 float(beta),
-                mean_of(rate, "nats per example", Kind.UPPER),
+                mean_of(rate, "nats per example", Kind.ESTIMATE),
                 mean_of(distortion, "distortion per example", Kind.ESTIMATE),
+                mean_of(rate + beta * distortion, "nats per example", Kind.UPPER),
             )
             for beta, rate, distortion in zip(self.betas, self.rate, self.distortion, strict=True)
         ]

@@ -11,11 +11,14 @@ from torch.distributions import Distribution, Independent, Normal
 
 from rdae.adversarial.model import ImplicitModel
 from rdae.autoencoder import NoisyChannelAutoencoder
+from rdae.channels.sphere import on_spheres
 from rdae.distortions import Distortion
 from rdae.errors import ModelError
 from rdae.ladder import LadderAutoencoder
 from rdae.likelihoods import Likelihood
+from rdae.networks.unit import unit
 from rdae.priors.latent import StandardNormalPrior
+from rdae.priors.manifold import UniformSphere
 
 __all__ = ["Generating", "LatentModel", "as_likelihood", "latent_model", "prior_draws"]
 
@@ -32,7 +35,8 @@ Generating = NoisyChannelAutoencoder | LadderAutoencoder | ImplicitModel | Laten
 
 
 def latent_model(model: Generating, distortion: Distortion | None = None) -> LatentModel:
-    """The generating half of a model. A ladder becomes one latent, the noise of all of its layers, N(0, I).
+    """The generating half of a model. A ladder becomes one latent, the noise of all of its layers, N(0, I); a uniform
+    latent on a sphere or torus the direction of one that is N(0, I), for chains move in flat space.
 
     Args:
         model: in `eval()` mode; its encoder, if it has one, is not looked at.
@@ -50,14 +54,25 @@ def latent_model(model: Generating, distortion: Distortion | None = None) -> Lat
                 "An implicit model says what it generates but not how far from data that is. Pass a distortion, such "
                 "as rdae.likelihoods.Gaussian(0.1) or rdae.distortions.squared_error."
             )
-        return LatentModel(model.code(), model.generator, distortion)
+        return LatentModel(*_flat(model.code(), model.generator), distortion)
     if isinstance(model, LadderAutoencoder):
         prior, decoder = _noise_prior(model), cast(Callable[[Tensor], Tensor], _Descent(model))
     else:
-        prior, decoder = model.code(), model.decoder
+        prior, decoder = _flat(model.code(), model.decoder)
     if distortion is None:
         return LatentModel(prior, decoder, model.distortion)
     return LatentModel(prior, lambda z: model.shown(decoder(z)), distortion)
+
+
+def _flat(prior: Distribution, decoder: Callable[[Tensor], Tensor]) -> tuple[Distribution, Callable[[Tensor], Tensor]]:
+    if not on_spheres(prior):
+        return prior, decoder
+    law = prior.base_dist if isinstance(prior, Independent) else prior
+    if not isinstance(law, UniformSphere):
+        raise ModelError(f"A {type(law).__name__} for a prior on a sphere is not uniform. Use a UniformSpherePrior.")
+    even = torch.zeros(prior.event_shape, dtype=prior.mean.dtype, device=prior.mean.device)
+    plain = Independent(Normal(even, even + 1, validate_args=False), even.ndim, validate_args=False)
+    return plain, lambda z: decoder(unit(z))
 
 
 def as_likelihood(model: LatentModel) -> Likelihood:

@@ -168,6 +168,6 @@ def _drawn(q: Distribution, draws: int) -> tuple[Tensor, Tensor]:
 
 def _stratified(values: Tensor) -> Measure:
     """Mean of `(draws, N)`, and its error over draws: the examples are given."""
-    values = values.double()
+    values = values.detach().double()
     error = math.sqrt(float(values.var(0).mean()) / values.numel())
     return Measure(float(values.mean()), error, "nats per example", Kind.ESTIMATE)

@@ -9,8 +9,9 @@ large, never too small: the bound stays one, and is tighter with more examples. 
 a, no logarithm of a mean is left: what is returned is a mean over held-out examples, a lower bound in expectation,
 with a standard error (arXiv:2111.12166, theorem 4.2).
 
-k has to grow exponentially with the rate, as in all that samples know of information: beyond some ten nats the bound
-says nothing. The largest mean is looked for from every example, but not proved to be the largest.
+The intercept, R + lam D, cannot come out above ln k: k has to grow exponentially with the rate. lam D alone is half a
+nat for each active component of a Gaussian, so beyond some fifteen of them the bound says nothing at any rate. The
+largest mean is looked for from every example, but not proved to be the largest.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LEARNING_RATE = 1e-3
 SHIFTS = 8  # iterations from every start, before the best are chosen
 BEST, LONG = 32, 200  # of them, and their iterations
 ENOUGH = 1e-6  # an iteration that gains less in ln C is the last
+LEAST_PARTS = 8  # means of held-out examples, for an error bar
 STARTS = 256  # examples from which a maximum is looked for while u is learned
 
 
@@ -102,8 +104,8 @@ def learned_tangent(
         y: examples to learn from, `(n, *event)`.
         judged: others of the same law; only they enter the bound, `examples` at a time.
         lam: nats per unit of squared error summed over an example.
-        examples: k; twice as many cost four times the time. No more than there are to learn from, and half of those to
-            judge by.
+        examples: k; twice as many cost four times the time. No more than there are to learn from, and an eighth of
+            those to judge by.
         steps: of learning u; 0 keeps the one of a Gaussian.
         seed: of what is drawn.
 
@@ -113,11 +115,11 @@ def learned_tangent(
     if not 0 < lam < math.inf:
         raise DataError(f"lam is {lam}. Choose a positive number of nats per unit of squared error.")
     y, judged = y.flatten(1).float(), judged.flatten(1).float()
-    examples = min(examples, len(y), len(judged) // 2)
+    examples = min(examples, len(y), len(judged) // LEAST_PARTS)
     parts = len(judged) // max(examples, 1)
     if examples < 2:
         raise DataError(
-            f"{len(y)} examples to learn from and {len(judged)} to judge by are too few. Pass 4 or more of each."
+            f"{len(y)} examples to learn from and {len(judged)} to judge by are too few. Pass 16 or more of each."
         )
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

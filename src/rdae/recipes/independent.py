@@ -12,6 +12,7 @@ from rdae.decomposition import ESTIMATORS
 from rdae.errors import DataError
 from rdae.networks.critics import DenseCritic
 from rdae.recipes.gaussian_vae import gaussian_vae
+from rdae.recipes.noisy_channel import not_negative
 from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.latent_game_recipe import LatentGameRecipe, in_turns
 from rdae.training.latent_penalty import (
@@ -49,10 +50,15 @@ def beta_tcvae(
         latent, options: as for `gaussian_vae`.
 
     Raises:
-        DataError: there is no such estimator.
+        DataError: there is no such estimator, or a warm-up with a weight below 1.
     """
     if estimator not in ESTIMATORS:
         raise DataError(f"There is no estimator {estimator!r}. Choose from {', '.join(ESTIMATORS)}.")
+    if options.get("warmup_epochs") and min(alpha, gamma) < 1:
+        raise DataError(
+            "While the rate is warmed up, alpha or gamma below 1 would pay for distance from the prior. Set "
+            "warmup_epochs=0, or both to 1 or more."
+        )
     plain = gaussian_vae(data, test, latent=latent, **{"name": "beta_tcvae", **options})
     return replace(plain, penalty=WeighedParts(alpha, beta, gamma, ESTIMATORS[estimator], len(data)))
 
@@ -84,6 +90,7 @@ def factor_vae(
     Raises:
         DataError: a critic without a turn.
     """
+    not_negative("gamma", gamma)
     if critic_steps < 1:
         raise DataError(f"critic_steps={critic_steps}: a critic needs a turn. Choose 1 or more.")
     plain = gaussian_vae(data, test, latent=latent, **{"name": "factor_vae", **options})
@@ -117,6 +124,7 @@ def hsic_vae(
     Raises:
         DataError: there is no such measure.
     """
+    not_negative("weight", weight)
     if independence not in ("dhsic", "mmd"):
         raise DataError(f"There is no independence {independence!r}. Choose dhsic or mmd.")
     kernel = KERNELS["inverse_multiquadric"](latent)

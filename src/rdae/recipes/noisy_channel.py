@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from rdae.networks.images import ImageDecoder, ImageEncoder
 from rdae.priors.latent import LatentPrior
 
 __all__ = [
-    "Scale", "convolutional", "decoder_for", "encoder_for", "likelihood_for", "one_layer", "scale_of", "schedule",
-    "spread_of", "warmup_steps",
+    "Scale", "convolutional", "decoder_for", "encoder_for", "likelihood_for", "not_negative", "one_layer", "scale_of",
+    "schedule", "spread_of", "warmup_steps",
 ]  # fmt: skip
 
 ODDS_MIN = 1e-3  # pixels that are never on start at these odds
@@ -121,6 +122,12 @@ def one_layer(
         decoder_for(data, latent, distortion, network, hidden, widths),
         distortion,
     )
+
+
+def not_negative(name: str, weight: float) -> None:
+    """Refuses a weight that would reward what it should charge for."""
+    if not 0 <= weight < math.inf:
+        raise DataError(f"{name} is {weight}. Choose a number from 0.")
 
 
 def warmup_steps(data: ArrayData, batch: int, epochs: float) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rdae.coding.files import whole_file
 from rdae.coding.model import CODEC_SUFFIX
+from rdae.data.arrays import ArrayData
 from rdae.data.sources import WITH_TEST, open_data
 from rdae.errors import DataError
 from rdae.recipes import CODEC_RECIPES, generative_recipe
@@ -17,7 +18,7 @@ from rdae.training.codec_file import codec_file
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.loop import Settings, train
 
-__all__ = ["Order"]
+__all__ = ["Order", "alike"]
 
 CODEC_SIDE = 64  # crops are a multiple of it
 
@@ -95,6 +96,16 @@ class Order:
         test = None
         if self.valid is not None:
             test = open_data(self.valid, split="train", kind=self.kind, size=self.size)
+            alike(examples, test)
         elif self.data.partition(":")[0] in WITH_TEST:
             test = open_data(self.data, split="test", size=self.size)
         return generative_recipe(self.recipe, examples, test, self.options)
+
+
+def alike(examples: ArrayData, held_out: ArrayData) -> None:
+    """Refuses held-out data of another shape or kind than those to learn from."""
+    if (examples.event, examples.kind) != (held_out.event, held_out.kind):
+        raise DataError(
+            f"{held_out.name} holds {held_out.kind} examples of shape {held_out.event}, but {examples.name} "
+            f"{examples.kind} ones of shape {examples.event}. Hold out data of the same sort."
+        )

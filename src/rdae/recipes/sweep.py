@@ -13,10 +13,12 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rdae.coding.files import whole_file
+from rdae.data.sources import WITH_TEST
 from rdae.errors import DataError, MissingExtraError
 from rdae.measures.measure import Kind, Measure
 from rdae.recipes.order import Order
@@ -69,6 +71,8 @@ def trials(order: Order, over: Mapping[str, Sequence[Any]], seeds: Sequence[int]
             raise DataError(f"{name} has the values {list(values)}: give one or more, each once.")
     if order.is_codec and over:
         raise DataError(f"{order.recipe} is a codec and has no options to vary. Sweep over a generative recipe.")
+    if order.valid is None and (order.is_codec or order.data.partition(":")[0] not in WITH_TEST):
+        raise DataError(f"Runs are compared by held-out data, and {order.data} has none. Name some with --valid.")
     made = []
     for chosen in itertools.product(*over.values()):
         options = dict(zip(over, chosen, strict=True))
@@ -80,6 +84,8 @@ def trials(order: Order, over: Mapping[str, Sequence[Any]], seeds: Sequence[int]
                         settings=order.settings | {"seed": seed}),
                 options, seed,
             ))  # fmt: skip
+    if len({run.order.out for run in made}) < len(made):
+        raise DataError(f"Two combinations of {over} would share a folder. Write their values in another way.")
     return made
 
 
@@ -94,9 +100,11 @@ def sweep(runs: Sequence[Trial], dask: str | None = None) -> list[dict[str, floa
         For each run what its last validation measured, by name.
 
     Raises:
-        DataError: a run has validated nothing, for want of held-out data.
+        DataError: a run's folder holds another run, or nothing was validated.
         MissingExtraError: Dask is asked for and not installed.
     """
+    for run in runs:
+        _remember(run.order)
     due = [run for run in runs if not run.order.target.exists()]
     if len(due) < len(runs):
         log.info("%d of %d runs are finished", len(runs) - len(due), len(runs))
@@ -109,6 +117,21 @@ def sweep(runs: Sequence[Trial], dask: str | None = None) -> list[dict[str, floa
     return [judged(run.order.out) for run in runs]
 
 
+def _remember(order: Order) -> None:
+    """Writes down what a run is, beside it; refuses a folder where another one is written down."""
+    plain = {f.name: getattr(order, f.name) for f in fields(order) if f.name not in ("out", "command", "terms")}
+    text = json.dumps(plain, indent=1, default=str, sort_keys=True) + "\n"
+    path = order.out / "order.json"
+    if path.exists():
+        before, now = json.loads(path.read_text("utf-8")), json.loads(text)
+        changed = [f"{name} {before.get(name)} and not {now[name]}" for name in now if before.get(name) != now[name]]
+        if changed:
+            raise DataError(f"{order.out} holds a run with {', '.join(changed)}. Choose another --out.")
+        return
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
 def _spread(due: Sequence[Trial], address: str) -> None:
     try:
         from distributed import Client, as_completed
@@ -118,10 +141,19 @@ def _spread(due: Sequence[Trial], address: str) -> None:
             "pip install 'rdae[cluster]'"
         ) from error
     with Client(address) as client:
-        futures = {client.submit(_carried_out, run.order, pure=False, retries=2): run for run in due}
+        futures = {client.submit(_carried_out, _anywhere(run.order), pure=False, retries=2): run for run in due}
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             log.info("%d of %d runs: %s", done, len(due), futures[future].order.out.name)
+
+
+def _anywhere(order: Order) -> Order:
+    """With whole paths: a worker may stand in another folder."""
+
+    def whole(place: str | None) -> str | None:
+        return str(Path(place).resolve()) if place and place.partition(":")[0] not in WITH_TEST else place
+
+    return replace(order, out=order.out.resolve(), data=str(whole(order.data)), valid=whole(order.valid))
 
 
 def _carried_out(order: Order) -> str:
@@ -140,6 +172,8 @@ def judged(folder: Path) -> dict[str, float]:
     points = [line for line in lines if line.get("valid")]
     if not points:
         raise DataError(f"{folder} holds no validation. Give held-out data with --valid.")
+    if points[-1]["step"] != max(line["step"] for line in lines):
+        raise DataError(f"{folder} was stopped before its last validation. Remove the folder, and run again.")
     last = [point for point in points if point["step"] == points[-1]["step"]]
     if len(last) > 1:  # a codec, at several qualities
         return {f"{name}@{p['quality']:g}": v for p in last for name, v in _numbers(p) if name != "quality"}
@@ -147,7 +181,7 @@ def judged(folder: Path) -> dict[str, float]:
 
 
 def _numbers(point: dict[str, Any]) -> Iterable[tuple[str, float]]:
-    return ((n, math.inf if v is None else float(v)) for n, v in point.items() if n not in ("step", "valid"))
+    return ((n, math.nan if v is None else float(v)) for n, v in point.items() if n not in ("step", "valid"))
 
 
 def settings_of(runs: Sequence[Trial], results: Sequence[Mapping[str, float]]) -> list[Setting]:
@@ -157,7 +191,8 @@ def settings_of(runs: Sequence[Trial], results: Sequence[Mapping[str, float]]) -
         grouped.setdefault(repr(run.options), []).append((run, result))
     rows = []
     for group in grouped.values():
-        measures = {name: _mean(name, [result[name] for _, result in group]) for name in group[0][1]}
+        names = [name for name in group[0][1] if all(name in result for _, result in group)]
+        measures = {name: _mean(name, [result[name] for _, result in group]) for name in names}
         rows.append(Setting(group[0][0].options, [run.seed for run, _ in group], measures))
     return rows
 

@@ -16,7 +16,7 @@ from rdae.errors import DataError
 from rdae.likelihoods import Gaussian, Rescaled
 from rdae.networks.critics import DenseCritic
 from rdae.priors.latent import StandardNormalPrior
-from rdae.recipes.noisy_channel import decoder_for, encoder_for, likelihood_for, scale_of, schedule
+from rdae.recipes.noisy_channel import decoder_for, encoder_for, likelihood_for, not_negative, scale_of, schedule
 from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.latent_game_recipe import LatentGameRecipe, in_turns
 from rdae.training.latent_penalty import KERNELS, PriorDiscrepancy, against_prior
@@ -107,6 +107,7 @@ def wae_mmd(
     Raises:
         DataError: there is no such kernel.
     """
+    not_negative("weight", weight)
     if kernel not in KERNELS:
         raise DataError(f"There is no kernel {kernel!r}. Choose from {', '.join(KERNELS)}.")
     plain = wasserstein_autoencoder(data, test, latent=latent, **{"name": "wae_mmd", **options})
@@ -139,6 +140,7 @@ def wae_gan(
     Raises:
         DataError: a critic without a turn.
     """
+    not_negative("weight", weight)
     if critic_steps < 1:
         raise DataError(f"critic_steps={critic_steps}: a critic needs a turn. Choose 1 or more.")
     plain = wasserstein_autoencoder(data, test, latent=latent, **{"name": "wae_gan", **options})

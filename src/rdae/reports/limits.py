@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rdae.coding.files import whole_file
 from rdae.measures.measure import Measure
 from rdae.objectives import BITS_PER_NAT
 from rdae.recipes.limits import Limits, as_plain
@@ -23,15 +24,15 @@ def limits_table(found: Limits) -> str:
         f"{found.data}: {found.dimension} numbers an example, {found.examples[0]} examples to learn from, "
         f"{found.examples[1]} to judge by, {found.examples[2]} at a time below",
         "",
-        "| λ | squared error | R(D) at most: trained model, bits | Gaussian of the same covariance, bits | "
-        "R(D) at least, bits |",
-        "|---:|---:|---:|---:|---:|",
+        "| λ | squared error | R(D) at most: trained model, bits | R(D) at least, bits | "
+        "best channel of a Gaussian: squared error | R(D) at most, bits |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
     for limit in found.limits:
         lower = VACUOUS if limit.vacuous else _bits(limit.lower)
         lines.append(
             f"| {limit.lam:.4g} | {limit.distortion.value:.4g} ± {limit.distortion.standard_error:.2g} | "
-            f"{_bits(limit.upper)} | {limit.gaussian * BITS_PER_NAT:.4g} | {lower} |"
+            f"{_bits(limit.upper)} | {lower} | {limit.linear[1].value:.4g} | {_bits(limit.linear[0])} |"
         )
     return "\n".join(lines)
 
@@ -46,10 +47,12 @@ def limits_figure(found: Limits) -> Figure:
     axes = figure.subplots()
     d = np.array([limit.distortion.value for limit in found.limits])
     upper = np.array([limit.upper.value for limit in found.limits]) * BITS_PER_NAT
-    gaussian = np.array([limit.gaussian for limit in found.limits]) * BITS_PER_NAT
+    linear = sorted((limit.linear[1].value, limit.linear[0].value * BITS_PER_NAT) for limit in found.limits)
     order = np.argsort(d)
     axes.plot(d[order], upper[order], "o-", label="trained models: at most")
-    axes.plot(d[order], gaussian[order], "--", color="grey", label="Gaussian of the same covariance: at most")
+    axes.plot(
+        *zip(*linear, strict=True), "s--", color="grey", markersize=4, label="best channel of a Gaussian: at most"
+    )
     grid = np.geomspace(d.min(), d.max(), 200)
     lines = np.array([[t.rate(x).value for t in found.tangents] for x in grid]) * BITS_PER_NAT
     lower = lines.max(1)
@@ -66,12 +69,17 @@ def limits_figure(found: Limits) -> Figure:
 def write_limits(found: Limits, folder: Path) -> str:
     """Writes `limits.json`, `limits.md` and `limits.png`; returns the table."""
     table = limits_table(found)
-    (folder / "limits.md").write_text(table + "\n", "utf-8")
+    _write(folder / "limits.md", table + "\n")
     plain = {
         "data": found.data, "dimension": found.dimension, "examples": list(found.examples),
         "limits": as_plain(found.limits),
         "tangents": [{"lam": t.lam, "intercept_nats": list(t.intercept[:2])} for t in found.tangents],
     }  # fmt: skip
-    (folder / "limits.json").write_text(json.dumps(plain, indent=1) + "\n", "utf-8")
+    _write(folder / "limits.json", json.dumps(plain, indent=1) + "\n")
     limits_figure(found).savefig(folder / "limits.png", dpi=120)
     return table
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from rdae.adversarial.model import ImplicitModel
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.data.arrays import Kind as DataKind
-from rdae.errors import ModelError
+from rdae.errors import DataError, ModelError
 from rdae.ladder import LadderAutoencoder
 from rdae.likelihoods import Likelihood
 from rdae.measures.amortisation import amortisation
@@ -190,8 +190,7 @@ def _evidence(model: Any, y: Tensor, kind: DataKind, budget: Budget) -> Section:
     lines = []
     torch.manual_seed(budget.seed)
     if finite:
-        bound = log_evidence(model, y, 1) if budget.samples < 1 else _elbo(model, y)
-        lines.append(Line("ELBO", mean_of(bound, NATS, Kind.LOWER), "Minus rate, minus distortion."))
+        lines.append(Line("ELBO", mean_of(_elbo(model, y), NATS, Kind.LOWER), "Minus rate, minus distortion."))
         weighed = log_evidence(model, y, budget.samples)
         lines.append(Line(
             f"importance weighting, {budget.samples} samples", mean_of(weighed, NATS, Kind.LOWER),
@@ -248,7 +247,7 @@ def _latent(model: NoisyChannelAutoencoder, y: Tensor, q: Distribution) -> Secti
     def tried(name: str, measured: Callable[[], Measure], reading: str) -> None:
         try:
             lines.append(Line(name, measured(), reading))
-        except (ModelError, NotImplementedError):
+        except (DataError, ModelError, NotImplementedError):
             refused.append(name)
 
     refused: list[str] = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rdae.coding.files import whole_file
 from rdae.measures.measure import Measure
 from rdae.recipes.sweep import Setting
 from rdae.reports.drawing import Figure
@@ -15,6 +16,7 @@ from rdae.reports.drawing import Figure
 __all__ = ["curve_figure", "sweep_table", "write_sweep"]
 
 RATE, DISTORTION = "rate_nats", "distortion"
+ABSENT = "–"
 
 
 def _number(measure: Measure) -> str:
@@ -24,20 +26,22 @@ def _number(measure: Measure) -> str:
 
 def sweep_table(rows: Sequence[Setting]) -> str:
     """One row for each combination of options: means over seeds, with standard errors where there are several."""
-    names, measured = list(rows[0].options), list(rows[0].measures)
+    names, measured = list(rows[0].options), list(dict.fromkeys(name for row in rows for name in row.measures))
     lines = [
         "| " + " | ".join([*names, "seeds", *measured]) + " |",
         "|" + "---|" * len(names) + "---:|" * (1 + len(measured)),
     ]
     for row in rows:
-        cells = [*map(str, row.options.values()), str(len(row.seeds)), *map(_number, row.measures.values())]
+        numbers = [_number(row.measures[name]) if name in row.measures else ABSENT for name in measured]
+        cells = [*map(str, row.options.values()), str(len(row.seeds)), *numbers]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def curve_figure(rows: Sequence[Setting]) -> Figure:
     """Distortion against rate, a point for each row, joined in the order of their rates."""
-    points = sorted((row.measures[RATE], row.measures[DISTORTION], row.options) for row in rows)
+    points = [(row.measures[RATE], row.measures[DISTORTION], row.options) for row in rows]
+    points.sort(key=lambda point: (point[0].value, point[1].value))
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.errorbar(
@@ -59,7 +63,7 @@ def _bar(measure: Measure) -> float:
 def write_sweep(rows: Sequence[Setting], folder: Path) -> str:
     """Writes `sweep.json`, `sweep.md` and, of models with a rate and a distortion, `sweep.png`; returns the table."""
     table = sweep_table(rows)
-    (folder / "sweep.md").write_text(table + "\n", "utf-8")
+    _write(folder / "sweep.md", table + "\n")
     plain: list[dict[str, Any]] = [
         {
             "options": row.options, "seeds": row.seeds,
@@ -67,7 +71,7 @@ def write_sweep(rows: Sequence[Setting], folder: Path) -> str:
         }
         for row in rows
     ]  # fmt: skip
-    (folder / "sweep.json").write_text(json.dumps(plain, indent=1) + "\n", "utf-8")
+    _write(folder / "sweep.json", json.dumps(plain, indent=1) + "\n")
     both = [row.measures[name].value for row in rows for name in (RATE, DISTORTION) if name in row.measures]
     if len(both) == 2 * len(rows) and all(math.isfinite(value) for value in both):
         curve_figure(rows).savefig(folder / "sweep.png", dpi=120)
@@ -76,3 +80,8 @@ def write_sweep(rows: Sequence[Setting], folder: Path) -> str:
 
 def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))

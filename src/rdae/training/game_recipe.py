@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from rdae.errors import DataError
 from rdae.training.array_recipe import ArrayRecipe
 
 __all__ = ["CRITIC", "LEARNER", "GameRecipe"]
@@ -30,6 +31,11 @@ class GameRecipe(ArrayRecipe):
     alternating: ClassVar[bool] = True
     critic_steps: int = 1
     critic_learning_rate: float = 2e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.critic_learning_rate > 0:
+            raise DataError(f"critic_learning_rate is {self.critic_learning_rate!r}. Choose a positive number.")
 
     def turn(self, step: int) -> int:
         return CRITIC if step % (self.critic_steps + 1) < self.critic_steps else LEARNER

@@ -286,8 +286,8 @@ def _steps(run: _Run, loader: DataLoader, held_out: Any, monitor: Monitor, stop:
         monitor.step(step + 1, run.step(step, batch, share))
         done = step + 1
         last = done == recipe.steps
-        if last or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
-            run.keep(done)
-            saved = time.monotonic()
         if held_out is not None and (last or done % settings.validate_steps == 0):
             monitor.validation(done, recipe.validate(run.averaged(), held_out))
+        if last or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+            run.keep(done)  # after the validation: a run that is killed in between does it again
+            saved = time.monotonic()
