@@ -29,7 +29,7 @@ DIMENSIONS = (2, 4, 8, 16)
 DECAY = 0.5  # of variances from one dimension to the next
 LEARNED_FROM, JUDGED_BY = 50_000, 20_000
 SIDE = 90  # cells of the banana's plane, along each side
-STEPS, LOWER_STEPS, EXAMPLES = 4000, 300, 2048
+STEPS, LOWER_STEPS, EXAMPLES = 2000, 200, 1024
 LAMS_OF_BANANA = (0.1, 0.3, 1.0, 3.0)
 OPTIONS = {"hidden": (64, 64), "batch": 250, "learning_rate": 3e-3}
 
