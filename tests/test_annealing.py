@@ -222,4 +222,4 @@ def test_examples_of_the_model_itself_are_not_made_of_the_draws_that_judge_them(
     simulated = bdmc(neural, 20, sigmoid_ladder(3), chains=1, leapfrog=1).y
     exact = model.log_prob(simulated)
     for seed in (0, 1):
-        assert bool((prior_log_evidence(neural, simulated, 200, seed=seed).log_evidence < exact + 1).all())
+        assert float((prior_log_evidence(neural, simulated, 200, seed=seed).log_evidence - exact).mean()) < -1
