@@ -131,7 +131,7 @@ def test_the_command_from_data_to_report(tmp_path):
         options={"latent": 2, "hidden": (8,), "batch": 32},
     )  # fmt: skip
     assert [limit.lam for limit in found.limits] == [1.0, 5.0]
-    assert found.examples == (320, 80, 40)
+    assert found.examples == (320, 80, 10)
     table = write_limits(found, tmp_path / "runs")
     assert table == limits_table(found)
     kept = json.loads((tmp_path / "runs" / "limits.json").read_text())

@@ -36,7 +36,7 @@ AT_ONCE = 1 << 19  # elements decoded together: what a core's cache holds is fas
 ACCEPTED = 0.65  # share of steps that tuning aims at (Neal 2011)
 GAIN = 0.5  # of tuning: change of ln step for each wholly refused or accepted move
 SETTLING = 30  # moves at the prior before tuning follows the ladder
-SIMULATED = 0x51B_0E7D  # added to a seed, of which 32 bits count: no measure of the same seed draws the latents that examples were made of
+SIMULATED = 0x51B_0E7D  # added to a seed, of which 32 bits count: no measure draws the latents examples were made of
 TUNED_EVERY, TUNED_LEAST = 5, 50  # tuning takes every fifth temperature, 50 at least
 JITTER = 0.2  # of a step's length, drawn anew for each move: no orbit closes on itself
 
