@@ -62,6 +62,9 @@ def limits_figure(found: Limits) -> Figure:
     else:
         axes.plot([], [], " ", label="the lower bound says nothing here")
     axes.set(xscale="log", xlabel="squared error per example", ylabel="rate, bits per example", ylim=(0, None))
+    ticks = np.geomspace(d.min(), d.max(), 4)
+    axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+    axes.minorticks_off()
     axes.legend(fontsize=8)
     return figure
 
