@@ -77,7 +77,8 @@ def test_a_linear_generator_has_the_curve_of_the_closed_form():
         assert float(objective.mean()) > -4 * error_of(objective)  # no lower than the least there is
     assert 1 <= float(found.effective_chains.min()) <= float(found.effective_chains.max()) <= 16
     point = found.points()[1]
-    assert (point.beta, point.rate.kind) == (0.1, Kind.UPPER)
+    assert (point.beta, point.rate.kind, point.objective.kind) == (0.1, Kind.ESTIMATE, Kind.UPPER)
+    assert point.objective.value == pytest.approx(point.rate.value + 0.1 * point.distortion.value)
     assert point.rate.value == pytest.approx(float(found.rate[1].mean()))
 
 

@@ -199,7 +199,7 @@ class Bernoulli(Likelihood):
     """`p^y (1 - p)^(1 - y)`; the feature is ln(p / (1 - p)).
 
     A probability only for binary y. Grey values in [0, 1] are accepted, but then this is a cross-entropy and no
-    likelihood: binarise them to compare ln p(y).
+    likelihood: binarise them to compare ln p(y). One fused operation, right to the last digit of the logit.
     """
 
     low, high = 0.0, 1.0
