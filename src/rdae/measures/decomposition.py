@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from rdae.errors import DataError, ModelError, ShapeError
-from rdae.measures.measure import Kind, Measure
+from rdae.measures.measure import Measure, over_draws
 from rdae.measures.overlap import aggregated_posterior
 from rdae.measures.pairs import AT_ONCE
 
@@ -80,7 +80,7 @@ def rate_parts(q: Distribution, p: Distribution, draws: int = 16) -> RateParts:
         )
     z, joint, product = _log_densities(q, draws)
     own, prior = q.log_prob(z), p.log_prob(z)
-    return RateParts(*(_over_draws(v) for v in (own - joint, joint - product, product - prior, own - prior)))
+    return RateParts(*(over_draws(v) for v in (own - joint, joint - product, product - prior, own - prior)))
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def aggregated_total_correlation(q: Distribution, draws: int = 16) -> Measure:
     Arguments and errors as for `rate_parts`.
     """
     _, joint, product = _log_densities(q, draws)
-    return _over_draws(joint - product)
+    return over_draws(joint - product)
 
 
 def _independent(law: Distribution) -> Distribution | None:
@@ -123,10 +123,3 @@ def _log_densities(q: Distribution, draws: int) -> tuple[Tensor, Tensor, Tensor]
         product.append((each.logsumexp(1) - math.log(count)).sum(1))
         joint.append(each.sum(2).logsumexp(1) - math.log(count) if factorised else mixture.log_prob(part))
     return z, torch.cat(joint).view(draws, count), torch.cat(product).view(draws, count)
-
-
-def _over_draws(values: Tensor) -> Measure:
-    """Mean of `(draws, N)`, and its error over draws: the examples are given."""
-    values = values.double()
-    error = math.sqrt(float(values.var(0).mean()) / values.numel())
-    return Measure(float(values.mean()), error, "nats per example", Kind.ESTIMATE)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Kind", "Measure", "mean_of"]
+__all__ = ["Kind", "Measure", "mean_of", "over_draws"]
 
 
 class Kind(StrEnum):
@@ -43,3 +43,10 @@ def mean_of(values: Tensor, unit: str, kind: Kind) -> Measure:
     """Mean and standard error of independent values, `(n,)`."""
     error = float(values.double().std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Measure(float(values.double().mean()), error, unit, kind)
+
+
+def over_draws(values: Tensor) -> Measure:
+    """Mean of `(draws, n)` in nats per example, and its error over draws: the examples are given."""
+    values = values.detach().double()
+    error = math.sqrt(float(values.var(0).mean()) / values.numel())
+    return Measure(float(values.mean()), error, "nats per example", Kind.ESTIMATE)

@@ -25,7 +25,7 @@ from torch.distributions import (
 )
 
 from rdae.errors import DataError, ModelError
-from rdae.measures.measure import Kind, Measure
+from rdae.measures.measure import Kind, Measure, over_draws
 
 __all__ = [
     "aggregated_divergence", "aggregated_posterior", "bhattacharyya_distance", "gaussian_parameters",
@@ -139,7 +139,7 @@ def index_information(q: Distribution, draws: int = 16) -> Measure:
         draws: latents drawn for each example, at least 2.
     """
     z, log_mixture = _drawn(q, draws)
-    return _stratified(q.log_prob(z) - log_mixture)
+    return over_draws(q.log_prob(z) - log_mixture)
 
 
 def aggregated_divergence(q: Distribution, p: Distribution, draws: int = 16) -> Measure:
@@ -151,7 +151,7 @@ def aggregated_divergence(q: Distribution, p: Distribution, draws: int = 16) -> 
         draws: latents drawn for each example, at least 2.
     """
     z, log_mixture = _drawn(q, draws)
-    return _stratified(log_mixture - p.log_prob(z))
+    return over_draws(log_mixture - p.log_prob(z))
 
 
 @torch.no_grad()
@@ -164,10 +164,3 @@ def _drawn(q: Distribution, draws: int) -> tuple[Tensor, Tensor]:
     at_once = max(1, AT_ONCE // (flat[0].numel() * z.shape[1]))
     mixture = aggregated_posterior(q)
     return z, torch.cat([mixture.log_prob(part) for part in flat.split(at_once)]).unflatten(0, z.shape[:2])
-
-
-def _stratified(values: Tensor) -> Measure:
-    """Mean of `(draws, N)`, and its error over draws: the examples are given."""
-    values = values.detach().double()
-    error = math.sqrt(float(values.var(0).mean()) / values.numel())
-    return Measure(float(values.mean()), error, "nats per example", Kind.ESTIMATE)
