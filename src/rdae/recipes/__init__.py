@@ -19,7 +19,7 @@ from rdae.recipes.iwae import iwae
 from rdae.recipes.ladder_vae import ladder_vae
 from rdae.recipes.magnitude import magnitude
 from rdae.recipes.photo import photo
-from rdae.recipes.sphere_vae import sphere_vae
+from rdae.recipes.sphere_vae import sphere_vae, unit_vector_vae
 from rdae.recipes.torus_vae import torus_vae
 from rdae.recipes.vamp_vae import vamp_vae
 from rdae.recipes.wasserstein import wae_gan, wae_mmd, wasserstein_autoencoder
@@ -67,6 +67,8 @@ TAKERS: dict[str, Callable[..., ArrayRecipe]] = {  # of the options that a recip
     "wae_mmd": wasserstein_autoencoder,
     "wae_gan": wasserstein_autoencoder,
     "r3gan": gan,
+    "sphere_vae": unit_vector_vae,
+    "torus_vae": unit_vector_vae,
 }
 
 
