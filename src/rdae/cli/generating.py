@@ -36,11 +36,11 @@ def opened(path: Path, seed: int) -> Any:
 def examples_of(source: str, card: dict[str, Any], count: int, *, fewer: bool = False) -> Any:
     """The first examples of a data set, as the model takes them; `fewer` takes what there is."""
     from rdae.data.arrays import Binarisation, Kind
-    from rdae.data.sources import WITH_TEST, open_data
+    from rdae.data.sources import has_test, open_data
     from rdae.training.array_recipe import judged_on
 
     event = tuple(card["event"])
-    named = source.partition(":")[0] in WITH_TEST
+    named = has_test(source)
     pictures = len(event) == 3 and not named and Path(source).is_dir()
     data = open_data(
         source,
@@ -219,10 +219,10 @@ def traverse(
 
     saved = opened(model, seed)
     curved = _on_spheres(saved.model)
-    curved_start = drawn_latents(saved.model, 1)[0] if curved else None
-    z = centre_and_spread(saved.model.code())[0] if curved_start is None else curved_start
     if data is not None:
         z = latents_of(saved.model, examples_of(data, saved.card, 1))[0]
+    else:
+        z = drawn_latents(saved.model, 1)[0] if curved else centre_and_spread(saved.model.code())[0]
     if units is not None:
         try:
             chosen = [int(unit) for unit in units.split(",")]

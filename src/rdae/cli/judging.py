@@ -15,7 +15,6 @@ from rdae.errors import DataError, ModelError
 __all__ = ["judge"]
 
 MOST = 26_000  # samples, unless more are asked for
-ENDINGS = (".html", ".json")
 
 
 def judge(
@@ -49,6 +48,7 @@ def judge(
         from rdae.data.samples import drawn_samples, read_samples
         from rdae.reports.judgement import judgement
         from rdae.reports.judgement_page import judgement_page
+        from rdae.reports.page import write_report
     saved = _model(source)
     card = {} if saved is None else saved.card
     reference, seen, name = _data(data, training, labels, kind, size, card)
@@ -60,15 +60,13 @@ def judge(
         shown = shown[torch.randperm(len(shown), generator=torch.Generator().manual_seed(seed))[:count]]
     found = judgement(shown, reference, name=name, training=seen, seed=seed)
 
-    out = out.with_suffix("") if out.suffix in ENDINGS else out
     title = f"{source.resolve().name} judged on {reference.name}"
     words = ["rdae", "judge", source.name, "--data", data if name else Path(data).name, "--samples", str(len(shown)),
              "--seed", str(seed)]  # fmt: skip
     facts = json.dumps({"source": source.name, "command": shlex.join(words), **found.as_json()}, indent=1)
     page = judgement_page(found, shown, reference.values, title=title, command=shlex.join(words))
-    _write(Path(f"{out}.html"), page)
-    _write(Path(f"{out}.json"), facts + "\n")
-    print(facts if as_json else f"{found.text()}\n{out}.html, {out}.json")
+    written = write_report(out, page, facts)
+    print(facts if as_json else f"{found.text()}\n{written}")
     return 0
 
 
@@ -93,26 +91,19 @@ def _data(
     data: str, training: str | None, labels: str | None, kind: str | None, size: int | None, card: dict[str, Any]
 ) -> tuple[Any, Any, str | None]:
     """What samples are compared with, what the model has seen, and the name of the set if it has one."""
-    from rdae.data.sources import WITH_TEST, open_data
+    from rdae.data.sources import has_test, open_data
 
     event = tuple(card.get("event", ()))
     sides = (size, size) if size else event[1:] if len(event) == 3 else None
 
     def opened(place: str, split: str, labels: str | None = None) -> Any:
-        if place.partition(":")[0] in WITH_TEST:
+        if has_test(place):
             return open_data(place, split=split, labels=labels)
         if Path(place).is_dir():
             return open_data(place, size=sides, labels=labels)
         return open_data(place, kind=kind or card.get("kind"), labels=labels)
 
     name = data.partition(":")[0]  # a number of triples is for training
-    if name not in WITH_TEST:
+    if not has_test(data):
         return opened(data, "train", labels), None if training is None else opened(training, "train"), None
     return opened(name, "test", labels), opened(training or data, "train"), name
-
-
-def _write(path: Path, text: str) -> None:
-    from rdae.coding.files import whole_file
-
-    with whole_file(path) as file:
-        file.write(text.encode("utf-8"))

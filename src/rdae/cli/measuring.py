@@ -13,8 +13,6 @@ from rdae.cli.generating import examples_of, opened
 
 __all__ = ["measure"]
 
-ENDINGS = (".html", ".json")
-
 
 def measure(
     model: Annotated[Path, typer.Argument(help="A .model file that training wrote, or the folder of its run.")],
@@ -32,17 +30,16 @@ def measure(
 ) -> int:
     """Measure a model: rate, distortion, ln p(y) from several sides, what its latent says, what its encoder loses."""
     saved = opened(model, seed)
-    from rdae.coding.files import whole_file
     from rdae.data.arrays import Kind
     from rdae.reports.model_page import model_page
     from rdae.reports.model_report import Budget, model_report
+    from rdae.reports.page import write_report
 
     y = examples_of(data, saved.card, examples, fewer=True)
     budget = Budget(examples=examples, samples=samples, searched=searched, temperatures=temperatures,
                     search_steps=search_steps, seed=seed)  # fmt: skip
     binary = saved.card["binarisation"] != "none"
     found = model_report(saved.model, y, Kind.BINARY if binary else Kind(saved.card["kind"]), budget)
-    out = out.with_suffix("") if out.suffix in ENDINGS else out
     named = Path(data).name
     words = ["rdae", "measure", model.name, "--data", named]
     for name, value in budget._asdict().items():
@@ -54,8 +51,6 @@ def measure(
         indent=1,
     )
     page = model_page(found, f"{model.resolve().name}, measured on {named}", command)
-    for path, text in ((Path(f"{out}.html"), page), (Path(f"{out}.json"), facts + "\n")):
-        with whole_file(path) as file:
-            file.write(text.encode("utf-8"))
-    print(facts if as_json else f"{found.text()}\n{out}.html, {out}.json")
+    written = write_report(out, page, facts)
+    print(facts if as_json else f"{found.text()}\n{written}")
     return 0

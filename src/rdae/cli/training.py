@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import enum
+import itertools
 import shlex
 import sys
 from collections.abc import Iterator
@@ -93,23 +94,18 @@ def published(arguments: list[str]) -> str:
     Args:
         arguments: what followed `rdae`.
     """
-    shown, place, hidden = ["rdae"], False, False
-    for argument in arguments:
+    shown, words = ["rdae"], iter(arguments)
+    for argument in words:
         option, equals, value = argument.partition("=")
-        if hidden:
-            hidden = False
-            continue
-        if argument == HIDDEN or option == HIDDEN:
-            hidden = not equals
-            continue
-        if place:
-            argument = _name(argument)
+        if option == HIDDEN:
+            if not equals:
+                next(words, None)
+        elif argument in PRIVATE:
+            shown += [argument, *map(_name, itertools.islice(words, 1))]
         elif equals and option in PRIVATE:
-            argument = f"{option}={_name(value)}"
-        elif argument.startswith("-o") and argument != "-o":
-            argument = "-o" + _name(argument[2:])
-        place = not place and argument in PRIVATE
-        shown.append(argument)
+            shown.append(f"{option}={_name(value)}")
+        else:
+            shown.append("-o" + _name(argument[2:]) if argument.startswith("-o") else argument)
     return shlex.join(shown)
 
 

@@ -26,7 +26,7 @@ from rdae.errors import FormatError, ImageError, RdaeError
 
 __all__ = [
     "SUFFIX", "Job", "Outcome", "Plan", "check_ending", "clear_partial", "compress_file", "decompress_file", "is_image",
-    "plan", "run_jobs", "whole_file",
+    "plan", "run_jobs", "whole_file", "write_text",
 ]  # fmt: skip
 
 SUFFIX = ".rdae"
@@ -171,6 +171,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 text, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def clear_partial(folders: Iterable[Path]) -> None:

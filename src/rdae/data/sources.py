@@ -22,7 +22,7 @@ from rdae.data.stacked import stacked_mnist
 from rdae.data.synthetic import MixtureSource
 from rdae.errors import DataError
 
-__all__ = ["MIXTURES", "WITH_TEST", "from_array", "image_folder", "open_data", "read_array"]
+__all__ = ["MIXTURES", "WITH_TEST", "from_array", "has_test", "image_folder", "open_data", "read_array"]
 
 STACKED = "stacked-mnist"
 MIXTURES = {"gaussian-grid": MixtureSource.grid, "gaussian-ring": MixtureSource.ring}
@@ -30,6 +30,11 @@ WITH_TEST = (*NAMED, "sprites", STACKED, *MIXTURES)  # names of sets that have a
 POINTS = {"train": 100_000, "test": 20_000}  # drawn of a mixture
 HELD_OUT = 8  # one sprite in so many is for testing
 ROUNDED = 1e-3  # of a level: more than float32 loses in k / 255 * 255, less than anyone means
+
+
+def has_test(source: str) -> bool:
+    """Whether this is the name of a set with a split "test", with or without a number of examples behind it."""
+    return source.partition(":")[0] in WITH_TEST
 
 
 def open_data(

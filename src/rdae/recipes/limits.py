@@ -21,14 +21,13 @@ from torch import Tensor
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.coding.files import whole_file
 from rdae.data.arrays import ArrayData, as_floats
-from rdae.data.sources import WITH_TEST, open_data
 from rdae.errors import DataError
 from rdae.measures.measure import Kind, Measure, mean_of
 from rdae.measures.rate_distortion import water_filling_at_rate
 from rdae.measures.rate_lower_bound import Tangent, learned_tangent
 from rdae.objectives import BITS_PER_NAT
 from rdae.recipes.model_file import open_model
-from rdae.recipes.order import Order, alike
+from rdae.recipes.order import Order, with_held_out
 from rdae.recipes.sweep import sweep, trials
 
 __all__ = [
@@ -239,13 +238,9 @@ def measured(
 
 def _both(data: str, valid: str | None, kind: str | None, size: int | None) -> tuple[ArrayData, ArrayData]:
     """Examples to learn from, and to judge by."""
-    learned = open_data(data, split="train", kind=kind, size=size)
-    if valid is not None:
-        judged = open_data(valid, split="train", kind=kind, size=size)
-        alike(learned, judged)
+    learned, judged = with_held_out(data, valid, kind, size)
+    if judged is not None:
         return learned, judged
-    if data.partition(":")[0] in WITH_TEST:
-        return learned, open_data(data, split="test", size=size)
     cut = len(learned) - max(4, len(learned) // HELD_OUT)
     if cut < 4:
         raise DataError(f"{data} holds {len(learned)} examples, too few to hold some out. Pass 8 or more.")

@@ -9,7 +9,7 @@ from typing import Any
 from rdae.coding.files import whole_file
 from rdae.coding.model import CODEC_SUFFIX
 from rdae.data.arrays import ArrayData
-from rdae.data.sources import WITH_TEST, open_data
+from rdae.data.sources import has_test, open_data
 from rdae.errors import DataError
 from rdae.recipes import CODEC_RECIPES, generative_recipe
 from rdae.recipes.model_file import MODEL_SUFFIX, model_file
@@ -18,7 +18,7 @@ from rdae.training.codec_file import codec_file
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.loop import Settings, train
 
-__all__ = ["Order", "alike"]
+__all__ = ["Order", "with_held_out"]
 
 CODEC_SIDE = 64  # crops are a multiple of it
 
@@ -92,20 +92,25 @@ class Order:
         return replace(recipe, size=self.size or recipe.size)
 
     def _generative(self) -> ArrayRecipe:
-        examples = open_data(self.data, split="train", kind=self.kind, size=self.size)
-        test = None
-        if self.valid is not None:
-            test = open_data(self.valid, split="train", kind=self.kind, size=self.size)
-            alike(examples, test)
-        elif self.data.partition(":")[0] in WITH_TEST:
-            test = open_data(self.data, split="test", size=self.size)
+        examples, test = with_held_out(self.data, self.valid, self.kind, self.size)
         return generative_recipe(self.recipe, examples, test, self.options)
 
 
-def alike(examples: ArrayData, held_out: ArrayData) -> None:
-    """Refuses held-out data of another shape or kind than those to learn from."""
+def with_held_out(
+    data: str, valid: str | None, kind: str | None, size: int | None
+) -> tuple[ArrayData, ArrayData | None]:
+    """Examples to learn from, and those held out: named, or of a set that brings its own, or none.
+
+    Raises:
+        DataError: held-out data are of another shape or kind than those to learn from.
+    """
+    examples = open_data(data, split="train", kind=kind, size=size)
+    if valid is None:
+        return examples, open_data(data, split="test", size=size) if has_test(data) else None
+    held_out = open_data(valid, split="train", kind=kind, size=size)
     if (examples.event, examples.kind) != (held_out.event, held_out.kind):
         raise DataError(
             f"{held_out.name} holds {held_out.kind} examples of shape {held_out.event}, but {examples.name} "
             f"{examples.kind} ones of shape {examples.event}. Hold out data of the same sort."
         )
+    return examples, held_out

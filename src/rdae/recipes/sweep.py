@@ -17,8 +17,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rdae.coding.files import whole_file
-from rdae.data.sources import WITH_TEST
+from rdae.coding.files import write_text
+from rdae.data.sources import has_test
 from rdae.errors import DataError, MissingExtraError
 from rdae.measures.measure import Kind, Measure
 from rdae.recipes.order import Order
@@ -71,7 +71,7 @@ def trials(order: Order, over: Mapping[str, Sequence[Any]], seeds: Sequence[int]
             raise DataError(f"{name} has the values {list(values)}: give one or more, each once.")
     if order.is_codec and over:
         raise DataError(f"{order.recipe} is a codec and has no options to vary. Sweep over a generative recipe.")
-    if order.valid is None and (order.is_codec or order.data.partition(":")[0] not in WITH_TEST):
+    if order.valid is None and (order.is_codec or not has_test(order.data)):
         raise DataError(f"Runs are compared by held-out data, and {order.data} has none. Name some with --valid.")
     made = []
     for chosen in itertools.product(*over.values()):
@@ -128,8 +128,7 @@ def _remember(order: Order) -> None:
         if changed:
             raise DataError(f"{order.out} holds a run with {', '.join(changed)}. Choose another --out.")
         return
-    with whole_file(path) as file:
-        file.write(text.encode("utf-8"))
+    write_text(path, text)
 
 
 def _spread(due: Sequence[Trial], address: str) -> None:
@@ -151,7 +150,7 @@ def _anywhere(order: Order) -> Order:
     """With whole paths: a worker may stand in another folder."""
 
     def whole(place: str | None) -> str | None:
-        return str(Path(place).resolve()) if place and place.partition(":")[0] not in WITH_TEST else place
+        return str(Path(place).resolve()) if place and not has_test(place) else place
 
     return replace(order, out=order.out.resolve(), data=str(whole(order.data)), valid=whole(order.valid))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdae.coding.files import whole_file
+from rdae.coding.files import write_text
 from rdae.measures.measure import Measure
 from rdae.objectives import BITS_PER_NAT
 from rdae.recipes.limits import Limits, as_plain
@@ -72,17 +72,12 @@ def limits_figure(found: Limits) -> Figure:
 def write_limits(found: Limits, folder: Path) -> str:
     """Writes `limits.json`, `limits.md` and `limits.png`; returns the table."""
     table = limits_table(found)
-    _write(folder / "limits.md", table + "\n")
+    write_text(folder / "limits.md", table + "\n")
     plain = {
         "data": found.data, "dimension": found.dimension, "examples": list(found.examples),
         "limits": as_plain(found.limits),
         "tangents": [{"lam": t.lam, "intercept_nats": list(t.intercept[:2])} for t in found.tangents],
     }  # fmt: skip
-    _write(folder / "limits.json", json.dumps(plain, indent=1) + "\n")
+    write_text(folder / "limits.json", json.dumps(plain, indent=1) + "\n")
     limits_figure(found).savefig(folder / "limits.png", dpi=120)
     return table
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write(text.encode("utf-8"))

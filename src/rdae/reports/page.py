@@ -6,9 +6,14 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
-__all__ = ["html_page", "html_picture", "html_table"]
+from rdae.coding.files import write_text
+
+__all__ = ["html_page", "html_picture", "html_table", "write_report"]
+
+ENDINGS = (".html", ".json")
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
@@ -64,3 +69,17 @@ def html_picture(picture: Any, caption: str = "", *, pixels: bool = False) -> st
         f"<figure><figcaption>{escape(caption)}</figcaption>"
         f'<img{kind} alt="{escape(caption)}" src="data:image/png;base64,{data}"></figure>'
     )
+
+
+def write_report(out: Path, page: str, facts: str) -> str:
+    """Writes a page and its numbers as `OUT.html` and `OUT.json`; returns both names.
+
+    Args:
+        out: either name, or what they have in common.
+        page: HTML.
+        facts: JSON, without its last line end.
+    """
+    stem = out.with_suffix("") if out.suffix in ENDINGS else out
+    for ending, text in zip(ENDINGS, (page, facts + "\n"), strict=True):
+        write_text(Path(f"{stem}{ending}"), text)
+    return ", ".join(f"{stem}{ending}" for ending in ENDINGS)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rdae.coding.files import whole_file
+from rdae.coding.files import write_text
 from rdae.measures.measure import Measure
 from rdae.recipes.sweep import Setting
 from rdae.reports.drawing import Figure
@@ -63,7 +63,7 @@ def _bar(measure: Measure) -> float:
 def write_sweep(rows: Sequence[Setting], folder: Path) -> str:
     """Writes `sweep.json`, `sweep.md` and, of models with a rate and a distortion, `sweep.png`; returns the table."""
     table = sweep_table(rows)
-    _write(folder / "sweep.md", table + "\n")
+    write_text(folder / "sweep.md", table + "\n")
     plain: list[dict[str, Any]] = [
         {
             "options": row.options, "seeds": row.seeds,
@@ -71,7 +71,7 @@ def write_sweep(rows: Sequence[Setting], folder: Path) -> str:
         }
         for row in rows
     ]  # fmt: skip
-    _write(folder / "sweep.json", json.dumps(plain, indent=1) + "\n")
+    write_text(folder / "sweep.json", json.dumps(plain, indent=1) + "\n")
     both = [row.measures[name].value for row in rows for name in (RATE, DISTORTION) if name in row.measures]
     if len(both) == 2 * len(rows) and all(math.isfinite(value) for value in both):
         curve_figure(rows).savefig(folder / "sweep.png", dpi=120)
@@ -80,8 +80,3 @@ def write_sweep(rows: Sequence[Setting], folder: Path) -> str:
 
 def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write(text.encode("utf-8"))
