@@ -120,6 +120,71 @@ class PyramidTables(NamedTuple):
     levels: int
 
 
+_BYTES = np.arange(256, dtype=np.uint8).view(np.int8).astype(int)  # what each byte means as a signed number
+_COMPAND = bytes(
+    (8 * np.clip(_BYTES, -1, 1) + 4 * np.clip(_BYTES, -4, 4) + 2 * np.clip(_BYTES, -16, 16) + np.clip(_BYTES, -64, 64))
+    .astype(np.int8)
+    .view(np.uint8)
+)
+_COMPAND_HALVES = tuple(
+    np.clip(sign * np.frombuffer(_COMPAND, dtype=np.int8), 0, None).astype(np.uint8).tobytes() for sign in (1, -1)
+)
+
+
+def compand(q: np.ndarray) -> np.ndarray:
+    """What the networks see of symbols: a logarithm in straight pieces, odd, bounded by 120; int8."""
+    # a table look-up of bytes is several times faster than the arithmetic, or than indexing an array
+    small = np.clip(q, -64, 64).astype(np.int8)
+    return np.frombuffer(small.tobytes().translate(_COMPAND), dtype=np.int8).reshape(q.shape)
+
+
+class _Floats:
+    """Whole numbers as float32 networks read and write them."""
+
+    @staticmethod
+    def symbols(q: np.ndarray) -> np.ndarray:
+        """A batch of one: companded symbols."""
+        return compand(q)[None].astype(np.float32)
+
+    @staticmethod
+    def seen(q: np.ndarray) -> np.ndarray:
+        """The same for the synthesis."""
+        return compand(q)[None]
+
+    @staticmethod
+    def bias(row: np.ndarray) -> np.ndarray:
+        """What the first layer of a level adds."""
+        return row[None, :, None, None].astype(np.float32)
+
+    @staticmethod
+    def signed(x: np.ndarray) -> np.ndarray:
+        """Output of a network whose numbers may be negative."""
+        return x
+
+
+class _Bytes(_Floats):
+    """Whole numbers as networks of bytes read and write them."""
+
+    @staticmethod
+    def symbols(q: np.ndarray) -> np.ndarray:
+        small = np.clip(q, -64, 64).astype(np.int8).tobytes()
+        halves = [np.frombuffer(small.translate(half), dtype=np.uint8).reshape(q.shape) for half in _COMPAND_HALVES]
+        return np.concatenate(halves)[None]
+
+    seen = symbols
+
+    @staticmethod
+    def bias(row: np.ndarray) -> np.ndarray:
+        return row.astype(np.int32)
+
+    @staticmethod
+    def signed(x: np.ndarray) -> np.ndarray:
+        return (x - np.uint8(128)).view(np.int8) if x.dtype == np.uint8 else x
+
+
+NUMBERS = {"floats": _Floats, "bytes": _Bytes}
+
+
 class PyramidCoder:
     """Codes the latents of one tile.
 
@@ -129,12 +194,20 @@ class PyramidCoder:
         distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
     """
 
-    def __init__(self, tables: PyramidTables, run: Run, distortion_weight: float) -> None:
-        self.tables, self._run = tables, run
+    def __init__(
+        self,
+        tables: PyramidTables,
+        run: Run,
+        distortion_weight: float,
+        numbers: type[_Floats] = _Floats,
+        corrected: int | None = None,
+    ) -> None:
+        self.tables, self._run, self._numbers = tables, run, numbers
         levels = tables.levels
         self.unit = 2 ** (levels + 1)
         self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
         self._weight = distortion_weight
+        self._seen = set(list(self.latents)[1:] if corrected is None else list(self.latents)[-corrected - 1 :])
         self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
         self._nats: np.ndarray | None = None
 
@@ -153,13 +226,19 @@ class PyramidCoder:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         biases = [model.rows(f"bias.{level}") for level in range(1, levels + 1)]
         tables = PyramidTables(details, low, number, corner, biases, levels)
-        return cls(tables, model.run, weight)
+        kind = model.card.get("numbers", "floats")
+        if kind not in NUMBERS:
+            raise ModelError(
+                f"Model {model.name!r} computes in {kind!r}, unknown to this version of rdae. Update rdae."
+            )
+        corrected = model.whole("corrected", 1, levels - 1) if kind == "bytes" else None
+        return cls(tables, model.run, weight, NUMBERS[kind], corrected)
 
     def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs of the synthesis graph: symbols, and what the networks see of the details."""
         named = dict(zip(self.latents, symbols, strict=True))
         inputs = {name: x[None] for name, x in named.items()}
-        return inputs | {f"g.{name}": compand(x)[None] for name, x in named.items() if name != "low"}
+        return inputs | {f"g.{name}": self._numbers.seen(x) for name, x in named.items() if name in self._seen}
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Shapes of the symbols of a tile of `height x width` pixels (multiples of `2**(levels + 1)`)."""
@@ -240,11 +319,11 @@ class PyramidCoder:
         state = None
         for level in range(self.tables.levels, 0, -1):
             net = network_of_level(level)
-            bias = self.tables.biases[level - 1][quality_level][None, :, None, None].astype(np.float32)
+            bias = self._numbers.bias(self.tables.biases[level - 1][quality_level])
             if state is None:
-                (h,) = self._outputs("low", {"residual": _floats(compand(residual)), "bias": bias}, 1)
+                (h,) = self._outputs("low", {"residual": self._numbers.symbols(residual), "bias": bias}, 1)
             else:
-                parents = _floats(compand(symbols[-1]))
+                parents = self._numbers.symbols(symbols[-1])
                 (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, "bias": bias}, 1)
             h, index, skew = self._outputs(f"level{net}.start", {"h": h}, 3)
             height, width = (side << self.tables.levels >> level + 1 for side in low_size)
@@ -258,7 +337,7 @@ class PyramidCoder:
                 here[list(group)] = q
                 last = k + 1 == len(groups)
                 if not (last and level == 1):
-                    inputs = {"h": h, "g": _floats(compand(q))}
+                    inputs = {"h": h, "g": self._numbers.symbols(q)}
                     if last:
                         (h,) = self._outputs(f"level{net}.finish", inputs, 1)
                     else:
@@ -277,7 +356,7 @@ class PyramidCoder:
 
     def _members(self, index: np.ndarray, skew: np.ndarray, shape: tuple[int, int, int]) -> Members:
         """The densities that a network named for a group; refused where there are no such tables."""
-        scales = len(self.tables.details) // SKEWS
+        scales, skew = len(self.tables.details) // SKEWS, self._numbers.signed(skew)
         due = index.shape == skew.shape == (1, *shape)
         if not due or not (index.min() >= 0 and index.max() < scales and skew.min() > -SKEWS and skew.max() < SKEWS):
             raise ModelError(
@@ -304,25 +383,6 @@ class PyramidCoder:
             residual[where] = side.low(where, guess, numbers)
             q[where] = residual[where] + guess
         return fitting(q, side.misfit), _fold(residual)
-
-
-_BYTES = np.arange(256, dtype=np.uint8).view(np.int8).astype(int)  # what each byte means as a signed number
-_COMPAND = bytes(
-    (8 * np.clip(_BYTES, -1, 1) + 4 * np.clip(_BYTES, -4, 4) + 2 * np.clip(_BYTES, -16, 16) + np.clip(_BYTES, -64, 64))
-    .astype(np.int8)
-    .view(np.uint8)
-)
-
-
-def compand(q: np.ndarray) -> np.ndarray:
-    """What the networks see of symbols: a logarithm in straight pieces, odd, bounded by 120; int8."""
-    # a table look-up of bytes is several times faster than the arithmetic, or than indexing an array
-    small = np.clip(q, -64, 64).astype(np.int8)
-    return np.frombuffer(small.tobytes().translate(_COMPAND), dtype=np.int8).reshape(q.shape)
-
-
-def _floats(x: np.ndarray) -> np.ndarray:
-    return x[None].astype(np.float32)
 
 
 def _fold(x: np.ndarray) -> np.ndarray:

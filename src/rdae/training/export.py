@@ -180,16 +180,20 @@ class _Pass(nn.Module):
         return h, *self.members(h)
 
 
+def analysis_graph(encoder: PyramidEncoder) -> bytes:
+    """Pixels to latents."""
+    side, levels = 2 ** (encoder.levels + 1), encoder.levels
+    inputs = {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": torch.ones(1)}
+    return to_onnx(_Analysis(encoder), inputs, ["low", *(f"detail{level}" for level in range(levels, 0, -1))])
+
+
 def _graphs(model: RateDistortionAutoencoder) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], list[str]]]:
     """Name, module, example inputs and output names of every graph."""
     prior: PyramidPrior = model.prior  # type: ignore[assignment]
     levels, scales = prior.levels, prior.density.scales
     side = 2 ** (levels + 1)
     lam = torch.ones(1)
-    names = ["low", *(f"detail{level}" for level in range(levels, 0, -1))]
-    encoder: Any = model.encoder
     decoder: Any = model.decoder
-    yield "analysis", _Analysis(encoder), {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": lam}, names
     symbols = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     for level in range(levels, 0, -1):
         symbols[f"detail{level}"] = torch.zeros(1, 36, side >> level, 3 * (side >> level + 1), dtype=torch.int16)
@@ -300,6 +304,7 @@ def export_pyramid(model: RateDistortionAutoencoder, recipe: CodecRecipe, card: 
         arrays[name] = index.round().clamp(0, prior.low.density.scales - 1).to(torch.int16).numpy()
     for child in (copy.prior,):
         freeze(child)
+    arrays["graph.analysis"] = np.frombuffer(analysis_graph(copy.encoder), dtype=np.uint8)
     for name, module, inputs, outputs in _graphs(copy):
         arrays[f"graph.{name}"] = np.frombuffer(to_onnx(module, inputs, outputs), dtype=np.uint8)
     logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)

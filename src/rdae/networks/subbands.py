@@ -1,0 +1,108 @@
+"""Decoder of the photograph codec: corrections to dequantised sub-bands in networks of bytes, then the inverse wavelet.
+
+A zero is not the best estimate of a coefficient that was rounded to zero next to an edge, and the middle of a bin is
+not its mean. From coarse to fine, a network reads the symbols of a level, those of the coarser one and what it thought
+there, and adds to each coefficient a correction in 64ths of the step. Its last layers start at zero, so training starts
+at the linear path.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte, to_signed
+from rdae.networks.exact import compand
+from rdae.networks.pyramid import step_of
+from rdae.networks.shuffle import depth_to_space, space_to_depth
+from rdae.networks.wavelet import Pyramid, opponent_to_rgb, wavelet_synthesis
+
+__all__ = ["BYTES_PER_STEP", "FOLDED_BANDS", "StepVectors", "SubbandCorrector", "SubbandDecoder"]
+
+BYTES_PER_STEP = 64
+FOLDED_BANDS = 36  # nine bands of four phases
+
+
+class StepVectors(nn.Module):
+    """What a small network computes from ln of the step: a vector of whole activations for each stage.
+
+    Args:
+        widths: lengths of the vectors.
+    """
+
+    unit, largest = 16.0, 127.0
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.widths = widths
+        self.net = nn.Sequential(nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, sum(widths)))
+
+    def forward(self, lam: Tensor) -> list[Tensor]:
+        """Vectors, `(B, C, 1, 1)` each, of lam, `(B,)`; the gradient passes through the rounding."""
+        x = (torch.log(255.0 * step_of(lam))[:, None] - 3.0) / 1.2
+        free = (self.unit * self.net(torch.cat([x, x * x, torch.sin(2 * x)], 1))).clamp(-self.largest, self.largest)
+        vectors = free + (free.round() - free).detach()
+        return [v[..., None, None] for v in vectors.split(self.widths, 1)]
+
+
+class SubbandCorrector(nn.Module):
+    """Corrections to the finest levels of a symbol pyramid, in bytes from coarse to fine.
+
+    Args:
+        widths: channels at level 1, 2, ...; coarser levels are not corrected.
+        blocks: at each level, after the first layer.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (48, 64, 64), blocks: tuple[int, ...] = (1, 1, 1)) -> None:
+        super().__init__()
+        self.corrected = len(widths)
+        coarser = (*(width // 2 for width in widths[1:]), 0)
+        self.raise_ = nn.ModuleList(ByteConv(width, 4 * (width // 2)) for width in widths[1:])
+        self.read = nn.ModuleList(
+            ByteConv(2 * FOLDED_BANDS + 18 + more, width, 3) for width, more in zip(widths, coarser, strict=True)
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ByteBlock(width) for _ in range(n))) for width, n in zip(widths, blocks, strict=True)
+        )
+        self.write = nn.ModuleList(ByteConv(width, FOLDED_BANDS, gain=0.0) for width in widths)
+        self.vectors = StepVectors(list(widths))
+
+    def forward(self, symbols: list[Tensor], lam: Tensor) -> list[Tensor]:
+        """Folded corrections in units of the step, coarse to fine; symbols as the encoder lays them out."""
+        vectors = self.vectors(lam)
+        corrections = []
+        h: Tensor | None = None
+        for level in range(self.corrected, 0, -1):
+            k = level - 1
+            own = split_signs(space_to_depth(compand(symbols[-level])))
+            inputs = [own, split_signs(compand(symbols[-level - 1]))]
+            if h is not None:
+                inputs.append(depth_to_space(to_byte(self.raise_[k](h))))
+            h = to_byte(self.read[k](torch.cat(inputs, 1)) + vectors[k])
+            h = self.blocks[k](h)
+            corrections.append(to_signed(self.write[k](h)) / BYTES_PER_STEP)
+        return corrections
+
+
+class SubbandDecoder(nn.Module):
+    """Symbols to RGB: corrected sub-bands, then the inverse wavelet.
+
+    Args:
+        corrector: computes the corrections; None builds one of the usual size.
+    """
+
+    def __init__(self, corrector: SubbandCorrector | None = None) -> None:
+        super().__init__()
+        self.corrector = corrector or SubbandCorrector()
+
+    def forward(self, symbols: list[Tensor], lam: Tensor) -> Tensor:
+        """The reconstruction, `(B, 3, H, W)`, not clipped.
+
+        Args:
+            symbols: rounded sub-bands in units of the step, of the shapes that the encoder gives.
+            lam: `(B,)`, that of the encoder.
+        """
+        corrections = self.corrector(symbols, lam)
+        kept = len(symbols) - len(corrections)
+        changed = [q + depth_to_space(c) for q, c in zip(symbols[kept:], corrections, strict=True)]
+        return opponent_to_rgb(wavelet_synthesis(Pyramid([*symbols[:kept], *changed]), step_of(lam))) + 0.5

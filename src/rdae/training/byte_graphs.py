@@ -1,0 +1,113 @@
+"""Networks of bytes as ONNX graphs: one QLinearConv a layer, written down node by node.
+
+Powers of two are exact in float32, so the scales of QLinearConv lose nothing, and every runtime that follows the
+standard (sums in 32 bits, halves to even) gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from rdae.networks.bytes import SIGNED_MAX, ByteBlock, ByteConv
+
+__all__ = ["SIGNED_ZERO", "ByteGraph", "whole_bias"]
+
+OPSET = 17
+SIGNED_ZERO = SIGNED_MAX + 1  # the byte that stands for 0 in a signed output
+
+
+def whole_bias(layer: ByteConv, added: Tensor | float = 0.0) -> np.ndarray:
+    """Biases of a layer in units of its steps, int32; `added`, whole activations, broadcast against `(outputs,)`."""
+    with torch.no_grad():
+        _, bias, step = layer.quantised()
+        return ((bias + added) / step).round().to(torch.int32).numpy()
+
+
+class ByteGraph:
+    """A graph of bytes in the making; its methods add a node and return the name of what it computes."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._arrays: dict[str, np.ndarray] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, channels: int) -> str:
+        """Bytes of any height and width, `(1, channels, h, w)`."""
+        shape: list[str | int | None] = [1, channels, f"{name}_h", f"{name}_w"]
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+        return name
+
+    def bias(self, name: str, channels: int) -> str:
+        """Biases of one layer that change from picture to picture, `(channels,)` int32."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.INT32, [channels]))
+        return name
+
+    def conv(self, x: str, layer: ByteConv, *, zero: int = 0, unit: float = 1.0, bias: str | None = None) -> str:
+        """A layer; its output is `round(sum * step / unit) + zero`, clipped to a byte."""
+        with torch.no_grad():
+            weight, _, step = layer.quantised()
+            whole = (weight / step[:, None, None, None]).to(torch.int8).numpy()
+        return self._add(
+            "QLinearConv",
+            [
+                x, self._array(np.float32(1)), self._array(np.uint8(0)), self._array(whole), self._array(step.numpy()),
+                self._array(np.zeros(len(whole), dtype=np.int8)), self._array(np.float32(unit)),
+                self._array(np.uint8(zero)), bias or self._array(whole_bias(layer)),
+            ],
+            kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4,
+        )  # fmt: skip
+
+    def block(self, h: str, block: ByteBlock, *more: str) -> str:
+        """`ByteBlock`."""
+        mixed = self.conv(self.concat(h, *more), block.mix)
+        return self.add(h, self.conv(mixed, block.change, zero=SIGNED_ZERO))
+
+    def add(self, h: str, change: str) -> str:
+        """`h + change` for a signed change, clipped to a byte."""
+        one, zero, middle = self._array(np.float32(1)), self._array(np.uint8(0)), self._array(np.uint8(SIGNED_ZERO))
+        return self._add("QLinearAdd", [h, one, zero, change, one, middle, one, zero], domain="com.microsoft")
+
+    def concat(self, *parts: str) -> str:
+        """Channels of all parts."""
+        return parts[0] if len(parts) == 1 else self._add("Concat", list(parts), axis=1)
+
+    def depth_to_space(self, x: str) -> str:
+        """`networks.shuffle.depth_to_space`."""
+        return self._add("DepthToSpace", [x], blocksize=2, mode="CRD")
+
+    def clip(self, x: str, low: int, high: int) -> str:
+        """Bytes no smaller than low and no larger than high."""
+        return self._add("Clip", [x, self._array(np.uint8(low)), self._array(np.uint8(high))])
+
+    def finish(self, outputs: dict[str, str]) -> bytes:
+        """The graph; `outputs` says which computed value each output is."""
+        nodes = [*self._nodes, *(helper.make_node("Identity", [value], [name]) for name, value in outputs.items())]
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.UINT8, [1, None, f"{name}_h", f"{name}_w"])
+            for name in outputs
+        ]
+        arrays = [numpy_helper.from_array(array, name) for name, array in self._arrays.items()]
+        graph = helper.make_graph(nodes, "bytes", self._inputs, values, arrays)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="rdae", ir_version=8)
+        return model.SerializeToString(deterministic=True)
+
+    def _add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"v{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def _array(self, array: np.ndarray | np.generic) -> str:
+        array = np.asarray(array)
+        for name, known in self._arrays.items():
+            if known.dtype == array.dtype and known.shape == array.shape and np.array_equal(known, array):
+                return name
+        name = f"k{len(self._arrays)}"
+        self._arrays[name] = array
+        return name

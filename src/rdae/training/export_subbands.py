@@ -1,0 +1,236 @@
+"""From trained weights of a sub-band codec to a codec file: ONNX graphs of bytes, integer tables, card."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import compose
+from torch import Tensor, nn
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.channels import RateDistortionRounding
+from rdae.coding.model import pack_model
+from rdae.coding.pyramid import SKEWS, groups_of_level, network_of_level
+from rdae.errors import ModelError
+from rdae.networks.bytes import ByteConv
+from rdae.networks.folded_wavelet import FoldedSynthesis
+from rdae.networks.pyramid import PyramidEncoder, step_of
+from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, SubbandCorrector, SubbandDecoder
+from rdae.priors.density import SKEW_MAX
+from rdae.priors.subbands import SubbandPrior
+from rdae.training.byte_graphs import SIGNED_ZERO, ByteGraph, whole_bias
+from rdae.training.codec_recipe import CodecRecipe
+from rdae.training.export import (
+    HALO_DECODER,
+    HALO_ENCODER,
+    REACH_MAX,
+    REACH_MAX_LOW,
+    TILE,
+    analysis_graph,
+    density_tables,
+    to_onnx,
+)  # fmt: skip
+
+__all__ = ["export_subbands"]
+
+
+class _Biases(nn.Module):
+    """Biases of the first layers of each level, in units of their steps, level 1 first."""
+
+    def __init__(self, corrector: SubbandCorrector) -> None:
+        super().__init__()
+        self.vectors = corrector.vectors
+        for k, layer in enumerate(corrector.read):
+            _, bias, step = layer.quantised()  # type: ignore[operator]
+            self.register_buffer(f"bias{k}", (bias / step).round())
+            self.register_buffer(f"inverse{k}", 1 / step)
+
+    def forward(self, lam: Tensor) -> tuple[Tensor, ...]:
+        vectors = [v[0, :, 0, 0] for v in self.vectors(lam)]
+        return tuple(
+            (getattr(self, f"bias{k}") + v * getattr(self, f"inverse{k}")).to(torch.int32)
+            for k, v in enumerate(vectors)
+        )
+
+
+class _Wavelet(nn.Module):
+    """Folded symbols (int16) and corrections (bytes) to pixels in [0, 1], `(H, W, 3)`."""
+
+    def __init__(self, levels: int, corrected: int) -> None:
+        super().__init__()
+        self.levels, self.corrected, self.wavelet = levels, corrected, FoldedSynthesis(levels)
+
+    def forward(self, lam: Tensor, low: Tensor, *inputs: Tensor) -> Tensor:
+        details = [q.float() for q in inputs[: self.levels]]
+        corrections = [(c.float() - SIGNED_ZERO) * (1 / BYTES_PER_STEP) for c in inputs[self.levels :]]
+        kept = self.levels - self.corrected
+        changed = [q + c for q, c in zip(details[kept:], corrections, strict=True)]
+        return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam))[0].permute(1, 2, 0)
+
+
+def _members(graph: ByteGraph, h: str, head: Any, scales: int) -> dict[str, str]:
+    """Scale index and skew of a group; a skew of 0 is the byte 128."""
+    hidden = graph.conv(h, head.hidden)
+    index = graph.conv(hidden, head.index, unit=1 / head.index_unit)
+    skew = graph.conv(hidden, head.skew, unit=1 / head.skew_unit, zero=SIGNED_ZERO)
+    skew = graph.clip(skew, SIGNED_ZERO - SKEW_MAX, SIGNED_ZERO + SKEW_MAX)
+    return {"index": graph.clip(index, 0, scales - 1), "skew": skew}
+
+
+def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
+    """Every graph that decoding symbols needs, by name."""
+    graphs, scales = {}, prior.density.scales
+    fine, middle, coarse = prior.channels
+    graph = ByteGraph()
+    residual, bias = graph.input("residual", 24), graph.bias("bias", coarse)
+    graphs["low"] = graph.finish({"h": graph.conv(residual, prior.low_entry, bias=bias)})
+    for net, (width, coarser) in enumerate([(fine, middle), (middle, coarse), (coarse, coarse)], start=1):
+        entry: Any = prior.entries[net - 1]
+        graph = ByteGraph()
+        state, parents = graph.input("state", coarser), graph.input("parents", 2 * FOLDED_BANDS)
+        bias = graph.bias("bias", width)
+        joined = graph.concat(graph.depth_to_space(graph.conv(state, entry.up)), graph.depth_to_space(parents))
+        graphs[f"entry{net}"] = graph.finish({"h": graph.conv(joined, entry.mix, bias=bias)})
+        passes: Any = prior.nets[net - 1]
+        sizes = [len(group) for group in groups_of_level(net)]
+        graph = ByteGraph()
+        h = graph.block(graph.input("h", width), passes.first)
+        graphs[f"level{net}.start"] = graph.finish({"h_next": h} | _members(graph, h, passes.heads[0], scales))
+        for k, update in enumerate(passes.updates, start=1):
+            graph = ByteGraph()
+            h = graph.block(graph.input("h", width), update, graph.input("g", 2 * sizes[k - 1]))
+            last = k == len(sizes)
+            name = f"level{net}.finish" if last else f"level{net}.pass{k}"
+            graphs[name] = graph.finish({"h_next": h} | ({} if last else _members(graph, h, passes.heads[k], scales)))
+    return graphs
+
+
+def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
+    """Symbols, and what networks of bytes see of them, to pixels: three graphs joined."""
+    corrector = decoder.corrector
+    count = corrector.corrected
+    graph = ByteGraph()
+    seen = {level: graph.input(f"g.detail{level}", 2 * FOLDED_BANDS) for level in range(count + 1, 0, -1)}
+    h, corrections = "", {}
+    for level in range(count, 0, -1):
+        k = level - 1
+        read: Any = corrector.read[k]
+        inputs = [seen[level], graph.depth_to_space(seen[level + 1])]
+        if level < count:
+            inputs.append(graph.depth_to_space(graph.conv(h, corrector.raise_[k])))  # type: ignore[arg-type]
+        h = graph.conv(graph.concat(*inputs), read, bias=graph.bias(f"bias{level}", len(read.bias)))
+        blocks: Any = corrector.blocks[k]
+        for block in blocks:
+            h = graph.block(h, block)
+        corrections[f"c{level}"] = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
+    lam, names = torch.ones(1), [f"bias{level}" for level in range(1, count + 1)]
+    examples: dict[str, Tensor] = {"lam": lam, "low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
+    for level in range(levels, 0, -1):
+        examples[f"detail{level}"] = _folded(levels, level, torch.int16)
+    for level in range(count, 0, -1):
+        examples[f"c{level}"] = _folded(levels, level, torch.uint8)
+    first = to_onnx(_Biases(corrector), {"lam": lam}, names)
+    last = to_onnx(_Wavelet(levels, count), examples, ["pixels"])
+    return _joined(["pixels"], first, graph.finish(corrections), last)
+
+
+def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
+    """An example of the folded sub-bands of a level."""
+    side = 2 ** (levels + 1)
+    return torch.zeros(1, FOLDED_BANDS, side >> level, 3 * (side >> level + 1), dtype=dtype)
+
+
+def _joined(outputs: list[str], *parts: bytes) -> bytes:
+    """One graph of several, with these outputs: what one computes under the name of another's input is that input."""
+    models = [onnx.load_model_from_string(part) for part in parts]
+    outside = [{value.name for value in (*model.graph.input, *model.graph.output)} for model in models]
+    result = models[0]
+    for number, model in enumerate(models):
+        _rename(model, f"part{number}.", keep=outside[number] - {"lam"})
+        model.ir_version = models[-1].ir_version
+    for model in models[1:]:
+        ready = {value.name for value in result.graph.output}
+        due = [value.name for value in model.graph.input if value.name in ready]
+        result = compose.merge_models(result, model, io_map=[(name, name) for name in due])
+    inputs = {value.name: value for value in result.graph.input}
+    lams = [name for name in inputs if name.endswith(".lam")]
+    for node in result.graph.node:
+        node.input[:] = ["lam" if name in lams else name for name in node.input]
+    inputs[lams[0]].name = "lam"
+    kept = [value for name, value in inputs.items() if name not in lams[1:]]
+    del result.graph.input[:]
+    result.graph.input.extend(kept)
+    results = {value.name: value for value in result.graph.output}
+    del result.graph.output[:]
+    result.graph.output.extend(results[name] for name in outputs)
+    return result.SerializeToString(deterministic=True)
+
+
+def _rename(model: onnx.ModelProto, prefix: str, keep: set[str]) -> None:
+    """Puts a prefix before every name of a graph but those to keep, so that graphs can be joined."""
+
+    def renamed(name: str) -> str:
+        return name if not name or name in keep else prefix + name
+
+    graph = model.graph
+    for node in graph.node:
+        node.name = renamed(node.name)
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+    for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        value.name = renamed(value.name)
+
+
+@torch.no_grad()
+def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card: dict[str, Any]) -> bytes:
+    """The codec file of a trained sub-band model.
+
+    Args:
+        model: trained, on the CPU; it is not changed.
+        recipe: gives name and quality range.
+        card: what else to say of the model: training data, terms, command, seed.
+
+    Raises:
+        ModelError: the model is no sub-band model, or a layer of its entropy networks may leave the exact range.
+    """
+    prior: Any = model.prior
+    if not isinstance(prior, SubbandPrior) or not isinstance(model.channel, RateDistortionRounding):
+        raise ModelError(
+            f"This export is for a SubbandPrior with RateDistortionRounding, not {type(prior).__name__} with "
+            f"{type(model.channel).__name__}. Use export_convolutional for convolutional codecs."
+        )
+    used = max(layer.accumulator_bound() for layer in prior.modules() if isinstance(layer, ByteConv)) / 2**24
+    lam = recipe.lam_of_levels()
+    arrays: dict[str, np.ndarray] = {"lam": lam.numpy()}
+    levels = prior.levels
+    for level, vector in enumerate(prior.vectors(lam.float()), start=1):
+        layer: Any = prior.low_entry if level == levels else prior.entries[network_of_level(level) - 1].mix
+        arrays[f"bias.{level}"] = whole_bias(layer, vector[..., 0, 0])
+    arrays["details.reach"], arrays["details.counts"] = density_tables(prior.density, SKEWS, REACH_MAX)
+    arrays["low.reach"], arrays["low.counts"] = density_tables(prior.low.density, 1, REACH_MAX_LOW)
+    for name, index in (("low.number", prior.low.index), ("low.corner", prior.low.corner)):
+        arrays[name] = index.round().clamp(0, prior.low.density.scales - 1).to(torch.int16).numpy()
+    encoder, decoder = model.encoder, model.decoder
+    assert isinstance(encoder, PyramidEncoder)
+    assert isinstance(decoder, SubbandDecoder)
+    graphs = {"analysis": analysis_graph(encoder), "synthesis": _synthesis(decoder, levels)} | _prior_graphs(prior)
+    for name, graph in graphs.items():
+        arrays[f"graph.{name}"] = np.frombuffer(graph, dtype=np.uint8)
+    logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
+    full = {
+        "name": recipe.name,
+        "coder": "pyramid",
+        "numbers": "bytes",
+        "corrected": decoder.corrector.corrected,
+        "levels": levels,
+        "tile": TILE,
+        "halo": [HALO_ENCODER, HALO_DECODER],
+        "distortion_weight": model.channel.weight,
+        "exact_range_used": round(used, 6),
+        **card,
+    }
+    return pack_model(full, arrays)
