@@ -149,6 +149,46 @@ def test_gaussian_components_are_the_densities_of_their_means_and_covariances(co
     torch.testing.assert_close(model.components.log_prob(y), laws.log_prob(y[:, None]), **DIGITS)
 
 
+@pytest.mark.parametrize("covariance", ["tied", "full"])
+def test_densities_keep_their_digits_far_from_the_origin_and_in_parts(covariance, monkeypatch):
+    model, y = gaussian(covariance)
+    grain, offset = 2.0**-20, 2.0**20  # so that float64 holds the sums exactly
+    y = (y / grain).round() * grain
+    with torch.no_grad():
+        model.components.mean.div_(grain).round_().mul_(grain)
+    here = model.components.log_prob(y)
+    with torch.no_grad():
+        model.components.mean += offset
+    there = model.components.log_prob(y + offset)
+    torch.testing.assert_close(there, here, rtol=1e-12, atol=1e-12)
+    monkeypatch.setattr("rdae.exact.components.IN_CACHE", 1)
+    torch.testing.assert_close(model.components.log_prob(y + offset), there, rtol=1e-12, atol=1e-12)
+
+
+def test_a_covariance_is_learned_in_parts_as_in_one(monkeypatch):
+    model, y = gaussian("full")
+    q = model.posterior(y)
+    learned = []
+    for numbers in (1 << 16, 8):
+        monkeypatch.setattr("rdae.exact.components.IN_CACHE", numbers)
+        model.m_step(y, q)
+        learned.append(model.components.covariances().detach())
+    torch.testing.assert_close(*learned, **DIGITS)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@EVERY
+def test_the_e_step_is_the_posterior_or_its_mode_with_the_bound_there(name, hard):
+    model, y = MODELS[name]()
+    q, bound = model.e_step(y, hard)
+    torch.testing.assert_close(bound, model.bound(y, q), **DIGITS)
+    if not hard:
+        torch.testing.assert_close(bound, model.log_prob(y), **DIGITS)
+    best = point_mass(model.posterior(y)) if hard else model.posterior(y)
+    torch.testing.assert_close(q.entropy(), best.entropy(), **DIGITS)
+    torch.testing.assert_close(bound, model.bound(y, best), **DIGITS)
+
+
 def test_bernoulli_components_are_those_of_torch():
     model, y = MODELS["bernoulli"]()
     laws = Independent(Bernoulli(probs=model.components.means()), 1)

@@ -76,6 +76,30 @@ def test_the_rate_is_the_sum_of_its_parts(report):
     assert of(report, "active units").value == 2
 
 
+def test_the_information_lies_between_its_bounds(model, report):
+    """Of the linear Gaussian model with its diagonal posterior S: I = ln [det(S + W' V W) / det S] / 2, y ~ N(0, V)."""
+    lower, upper, rate = (of(report, name) for name in ("I(y; z), InfoNCE", "I(y; z), leave-one-out", "rate"))
+    assert (lower.kind, upper.kind) == (Kind.LOWER, Kind.UPPER)
+    linear = linear_autoencoder(model, diagonal=True)
+    basis = torch.cat([torch.zeros(1, 6), torch.eye(6)]).double()
+    q = linear.posterior(basis)
+    weight, noise = q.mean[1:] - q.mean[0], torch.diag(q.variance[0])  # posterior mean y W + b, one covariance
+    covariance = model.weight @ model.weight.T + torch.diag(model.std**2)
+    truth = 0.5 * float((torch.logdet(noise + weight.T @ covariance @ weight) - torch.logdet(noise)).detach())
+    off = math.exp(truth) / (2 * BUDGET.latent_examples)  # of either bound, to first order in 1 / N
+    assert lower.value == pytest.approx(truth, abs=4 * lower.standard_error + 4 * off)
+    assert upper.value == pytest.approx(truth, abs=4 * upper.standard_error + 4 * off)
+    assert lower.value < upper.value
+    assert rate.value > truth - 4 * rate.standard_error
+    index = of(report, "index information")  # the same mean, of other draws
+    assert index.value == pytest.approx(lower.value, abs=6 * index.standard_error)
+
+
+def test_the_bound_is_of_the_draws_of_rate_and_distortion(report):
+    rate, distortion, elbo = (of(report, name) for name in ("rate", "-ln p(y|z)", "ELBO"))
+    assert elbo.value == pytest.approx(-rate.value - distortion.value, rel=1e-12)
+
+
 def test_an_exact_encoder_has_nothing_to_find(report):
     assert abs(of(report, "amortisation gap").value) < 0.02
 
@@ -124,4 +148,4 @@ def test_the_page_holds_every_number_and_needs_no_network(report):
         assert all(f"<td>{_value(line.measure)}</td>" in page for line in section.lines)
     assert all(_value(line.measure) for section in report.sections for line in section.lines)
     kept = json.loads(json.dumps(report.as_json(), allow_nan=False))
-    assert sum(len(section["measures"]) for section in kept["sections"]) >= 14
+    assert sum(len(section["measures"]) for section in kept["sections"]) >= 16

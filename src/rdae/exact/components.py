@@ -16,6 +16,7 @@ __all__ = ["COVARIANCES", "BernoulliComponents", "CategoricalComponents", "Compo
 
 COVARIANCES = ("isotropic", "spherical", "diag", "tied", "full")
 LOG_TWO_PI = math.log(2 * math.pi)
+IN_CACHE = 1 << 16  # numbers worked on together; more of them wait for memory
 OWN = 0.5  # of a start's responsibilities: the rest is spread over all states, so that no probability starts at 0 or 1
 
 
@@ -120,17 +121,28 @@ class GaussianComponents(Components):
     def log_prob(self, y: Tensor) -> Tensor:
         y = read(y, self.event, self)
         if self.covariance in ("tied", "full"):
-            factors = self.factor.tril().expand(self.states, -1, -1)
-            log_det = factors.diagonal(dim1=1, dim2=2).log().sum(1)
-            squares = [
-                torch.linalg.solve_triangular(factor, (y - mean).T, upper=False).square().sum(0)
-                for mean, factor in zip(self.mean, factors, strict=True)
-            ]
+            log_det = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            squares = self._whitened_squares(y)
         else:
             std = self._std()
             log_det = std.log().sum(1)
-            squares = [((y - mean) / each).square().sum(1) for mean, each in zip(self.mean, std, strict=True)]
-        return -0.5 * (torch.stack(squares, 1) + self.event[0] * LOG_TWO_PI) - log_det
+            squares = torch.stack(
+                [((y - mean) / each).square().sum(1) for mean, each in zip(self.mean, std, strict=True)], 1
+            )
+        return -0.5 * (squares + self.event[0] * LOG_TWO_PI) - log_det
+
+    def _whitened_squares(self, y: Tensor) -> Tensor:
+        """`|L_k^-1 (y - mean_k)|^2`, `(n, K)`: all states by one matrix product, some examples at a time."""
+        size = self.event[0]
+        inverse = torch.linalg.solve_triangular(self.factor.tril(), torch.eye(size).to(self.factor), upper=False)
+        inverse = inverse.expand(self.states, -1, -1)
+        centre = self.mean.detach().mean(0)  # what all have in common would cancel with a loss of digits
+        shift = (inverse @ (self.mean - centre)[..., None]).flatten()[:, None]
+        squares = [
+            torch.addmm(-shift, inverse.flatten(0, 1), (part - centre).T).square().view(self.states, size, -1).sum(1)
+            for part in y.split(max(size, IN_CACHE // (self.states * size)))  # at most as large as the inverses
+        ]
+        return torch.cat(squares, 1).T
 
     @torch.no_grad()
     def m_step(self, y: Tensor, responsibility: Tensor) -> None:
@@ -159,11 +171,12 @@ class GaussianComponents(Components):
         self.log_std.copy_(torch.where(alive, floored, self.log_std))
 
     def _learn_factor(self, y: Tensor, responsibility: Tensor, share: Tensor, alive: Tensor) -> None:
-        scatters = []
-        for weight, mean in zip(share.T, self.mean, strict=True):
-            scaled = (y - mean) * weight.sqrt()[:, None]
-            scatters.append(scaled.T @ scaled)
-        scatter = torch.stack(scatters)
+        scatter = y.new_zeros(self.states, *self.event, *self.event)
+        rows = max(self.event[0], IN_CACHE // self.event[0])
+        for part, root in zip(y.split(rows), share.sqrt().split(rows), strict=True):
+            for total, mean, weight in zip(scatter, self.mean, root.T, strict=True):
+                scaled = (part - mean) * weight[:, None]
+                total.addmm_(scaled.T, scaled)
         if self.covariance == "tied":
             scatter = torch.einsum("k,kij->ij", responsibility.sum(0), scatter) / responsibility.sum()
             alive = alive.any()

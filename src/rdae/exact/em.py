@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rdae.errors import ModelError, TrainingError
-from rdae.exact.model import ExactModel, point_mass
+from rdae.exact.model import ExactModel
 
 __all__ = ["Fit", "fit_em", "restart_em"]
 
@@ -49,9 +49,8 @@ def fit_em(model: ExactModel, y: Tensor, *, hard: bool = False, tol: float = 1e-
     model.check(y)
     history: list[float] = []
     while True:
-        posterior = model.posterior(y)
-        q = point_mass(posterior) if hard else posterior
-        history.append(float(model.bound(y, q).mean()))
+        q, bound = model.e_step(y, hard)
+        history.append(float(bound.mean()))
         if not math.isfinite(history[-1]):
             raise TrainingError(
                 f"The bound became {history[-1]} after {len(history) - 1} steps: an example is impossible under every "

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
 from rdae.exact.components import BernoulliComponents, Components, GaussianComponents
-from rdae.exact.model import ExactModel, log_frequencies
+from rdae.exact.model import ExactModel, log_frequencies, one_hot_law
 
 __all__ = ["BernoulliMixture", "GaussianMixture", "Mixture"]
 
@@ -54,6 +54,14 @@ class Mixture(ExactModel):
 
     def expected_log_likelihood(self, y: Tensor, q: Distribution) -> Tensor:
         return (_probabilities(q) * self.components.log_prob(y)).sum(1)
+
+    def e_step(self, y: Tensor, hard: bool = False) -> tuple[Categorical, Tensor]:
+        """As of any exact model, both from one table: the bound is ln p(y), or ln p(z, y) at the likeliest z."""
+        table = self._table(y)
+        if hard:
+            best = table.max(1)
+            return one_hot_law(best.indices, table.shape[1]), best.values
+        return Categorical(logits=table, validate_args=False), table.logsumexp(1)
 
     @torch.no_grad()
     def m_step(self, y: Tensor, q: Distribution) -> None:

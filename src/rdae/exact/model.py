@@ -153,6 +153,17 @@ class ExactModel(nn.Module):
         """
         return elbo_from_entropy(self.expected_log_joint(y, q)[None], q.entropy())
 
+    def e_step(self, y: Tensor, hard: bool = False) -> tuple[Distribution, Tensor]:
+        """The best law of the latent of each example, and `bound` there in nats, `(n,)`.
+
+        Args:
+            y: `(n, *event)`.
+            hard: whether the best one among point masses (V19) and not the posterior (V16).
+        """
+        posterior = self.posterior(y)
+        q = point_mass(posterior) if hard else posterior
+        return q, self.bound(y, q)
+
     def terms(self, y: Tensor, q: Distribution) -> Terms:
         """Rate KL(q || p(z)) and distortion -E_q ln p(y | z), in nats; minus their sum is `bound`.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from rdae.likelihoods import Likelihood
 from rdae.measures.amortisation import amortisation
 from rdae.measures.annealing import annealed_log_evidence, bdmc, sigmoid_ladder
 from rdae.measures.decomposition import aggregated_total_correlation, rate_parts
+from rdae.measures.information_bounds import information_bounds
 from rdae.measures.likelihood import active_units, log_evidence
 from rdae.measures.measure import Kind, Measure, mean_of
 from rdae.measures.overlap import aggregated_divergence, index_information, mean_overlap
@@ -143,13 +145,14 @@ def _reported(model: Model, seen: Tensor, kind: DataKind, budget: Budget) -> Mod
                "curve is in rdae.measures.generator_curve."  # fmt: skip
         return ModelReport([Section("Rate and distortion", [], note)], len(seen), seen[0].numel(), None, None, None)
     rates, distortions = _terms(model, seen)
+    finite = bool(torch.isfinite(rates).all())
     sections.append(_rate_and_distortion(model, rates, distortions))
-    sections.append(_evidence(model, seen, kind, budget))
+    sections.append(_evidence(model, seen, kind, budget, -(rates + distortions) if finite else None))
     if isinstance(model, NoisyChannelAutoencoder):
         q = _posterior(model, seen[: budget.latent_examples])
         sections.append(_latent(model, seen, q))
         units = _unit_rates(q, model.code())
-        sections.append(_amortisation(model, seen, budget))
+        sections.append(_amortisation(model, seen, budget, finite))
     return ModelReport(sections, len(seen), seen[0].numel(), rates, distortions, units)
 
 
@@ -182,15 +185,14 @@ def _rate_and_distortion(model: Any, rates: Tensor, distortions: Tensor) -> Sect
     return Section("Rate and distortion", lines, note)
 
 
-def _evidence(model: Any, y: Tensor, kind: DataKind, budget: Budget) -> Section:
+def _evidence(model: Any, y: Tensor, kind: DataKind, budget: Budget, elbo: Tensor | None) -> Section:
     title = "ln p(y)"
     if not isinstance(model.distortion, Likelihood):
         return Section(title, [], "The distortion is no likelihood, so there is no p(y).")
-    finite = _finite_rate(model, y)
     lines = []
     torch.manual_seed(budget.seed)
-    if finite:
-        lines.append(Line("ELBO", mean_of(_elbo(model, y), NATS, Kind.LOWER), "Minus rate, minus distortion."))
+    if elbo is not None:
+        lines.append(Line("ELBO", mean_of(elbo, NATS, Kind.LOWER), "Minus rate, minus distortion."))
         weighed = log_evidence(model, y, budget.samples)
         lines.append(Line(
             f"importance weighting, {budget.samples} samples", mean_of(weighed, NATS, Kind.LOWER),
@@ -217,7 +219,7 @@ def _evidence(model: Any, y: Tensor, kind: DataKind, budget: Budget) -> Section:
         annealed = annealed_log_evidence(model, few, ladder, seed=budget.seed)
         lines.append(Line(f"annealing, {budget.temperatures} temperatures", mean_of(annealed, NATS, Kind.LOWER),
                           f"Needs no encoder; {len(few)} examples."))  # fmt: skip
-        if finite:
+        if elbo is not None:
             torch.manual_seed(budget.seed)
             apart = annealed - log_evidence(model, few, budget.samples).double()
             lines.append(Line("annealing minus importance weighting", mean_of(apart, NATS, Kind.ESTIMATE),
@@ -226,17 +228,6 @@ def _evidence(model: Any, y: Tensor, kind: DataKind, budget: Budget) -> Section:
         lines.append(Line("annealing, upper minus lower", gap,
                           "Of data the model made itself: no less than what annealing is off by there."))  # fmt: skip
     return Section(title, lines, note)
-
-
-@torch.no_grad()
-def _elbo(model: Any, y: Tensor) -> Tensor:
-    rates, distortions = _terms(model, y)
-    return -(rates + distortions)
-
-
-@torch.no_grad()
-def _finite_rate(model: Any, y: Tensor) -> bool:
-    return bool(torch.isfinite(model(y[:1]).terms.rate).all())
 
 
 def _latent(model: NoisyChannelAutoencoder, y: Tensor, q: Distribution) -> Section:
@@ -258,6 +249,17 @@ def _latent(model: NoisyChannelAutoencoder, y: Tensor, q: Distribution) -> Secti
         tried("total correlation", lambda: aggregated_total_correlation(q), "Of that, what units share.")
         tried("dimension-wise KL", lambda: rate_parts(q, prior).dimension_wise,
               "Of that, what single units miss; factorised priors only.")  # fmt: skip
+        bounds = cache(partial(information_bounds, q))  # from the same draws
+        tried(
+            "I(y; z), InfoNCE",
+            lambda: bounds().lower,
+            f"What a latent tells of its datum, for all data and not these {count}; never above ln {count}.",
+        )
+        tried(
+            "I(y; z), leave-one-out",
+            lambda: bounds().upper,
+            "The same from above. Where posteriors lie apart it is far too high: then the rate bounds it better.",
+        )
         tried("mean overlap of two posteriors", lambda: mean_overlap(q), "0: all apart; 1: all the same.")
         note = f"Not defined here, for this channel and prior: {', '.join(refused)}." if refused else ""
     else:
@@ -276,9 +278,9 @@ def _unit_rates(q: Distribution, p: Distribution) -> Tensor | None:
         return None
 
 
-def _amortisation(model: NoisyChannelAutoencoder, y: Tensor, budget: Budget) -> Section:
+def _amortisation(model: NoisyChannelAutoencoder, y: Tensor, budget: Budget, finite: bool) -> Section:
     title = "Generation in place of search"
-    if not isinstance(model.distortion, Likelihood) or not _finite_rate(model, y):
+    if not isinstance(model.distortion, Likelihood) or not finite:
         return Section(title, [], "Needs a likelihood and a channel with noise.")
     if not budget.search_steps:
         return Section(title, [], "Left out.")
