@@ -7,10 +7,11 @@ import onnxruntime
 import pytest
 import torch
 
+from rdae.coding.pyramid import SIGNED_ZERO
 from rdae.errors import ModelError
 from rdae.networks.bytes import WEIGHT_MAX, ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.shuffle import depth_to_space
-from rdae.training.byte_graphs import SIGNED_ZERO, ByteGraph, whole_bias
+from rdae.training.byte_graphs import ByteGraph, whole_bias
 
 
 def bytes_of(generator: torch.Generator, *shape: int) -> torch.Tensor:

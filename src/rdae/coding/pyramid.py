@@ -25,12 +25,13 @@ __all__ = [
 
 COLOURS = 3
 BANDS = 9  # three orientations of each colour
-SKEWS = 5  # magnitudes of skew: tables are numbered SKEWS * index + |skew|, a negative skew mirrors the symbol
+SKEWS = 5  # magnitudes of skew, unless a codec file says otherwise
 DIAGONAL, OFF_DIAGONAL = (0, 3), (1, 2)  # phases 2 * a1 + a2: the two halves of a checkerboard
 SPREAD_THRESHOLDS = (1, 3, 7, 15, 31, 63, 127)  # bucket b holds spreads from 2**b - 1
 LOW_DEPTHS = 5
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
+SIGNED_ZERO = 128  # the byte that stands for 0 where a network of bytes answers with a signed number
 LEVELS_MAX = 10  # tiles are padded to 2048 pixels then
 
 
@@ -112,7 +113,8 @@ def _mirror(index: np.ndarray, offset: int, size: int) -> np.ndarray:
 class PyramidTables(NamedTuple):
     """The integers of a pyramid codec."""
 
-    details: Tables  # number SKEWS * index + |skew|
+    details: Tables  # number skews * index + |skew|; a negative skew mirrors the symbol
+    skews: int  # magnitudes of skew
     low: Tables
     low_number: np.ndarray  # (LOW_DEPTHS, 2, COLOURS, buckets) number of a low table
     corner_number: np.ndarray  # (COLOURS,)
@@ -179,7 +181,7 @@ class _Bytes(_Floats):
 
     @staticmethod
     def signed(x: np.ndarray) -> np.ndarray:
-        return (x - np.uint8(128)).view(np.int8) if x.dtype == np.uint8 else x
+        return (x - np.uint8(SIGNED_ZERO)).view(np.int8) if x.dtype == np.uint8 else x
 
 
 NUMBERS = {"floats": _Floats, "bytes": _Bytes}
@@ -225,7 +227,8 @@ class PyramidCoder:
         if (number.shape, corner.shape) != shapes or not 0 < len(details) <= TABLES_MAX:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         biases = [model.rows(f"bias.{level}") for level in range(1, levels + 1)]
-        tables = PyramidTables(details, low, number, corner, biases, levels)
+        skews = model.whole("skews", 1, SIGNED_ZERO) if "skews" in model.card else SKEWS
+        tables = PyramidTables(details, skews, low, number, corner, biases, levels)
         kind = model.card.get("numbers", "floats")
         if kind not in NUMBERS:
             raise ModelError(
@@ -356,14 +359,15 @@ class PyramidCoder:
 
     def _members(self, index: np.ndarray, skew: np.ndarray, shape: tuple[int, int, int]) -> Members:
         """The densities that a network named for a group; refused where there are no such tables."""
-        scales, skew = len(self.tables.details) // SKEWS, self._numbers.signed(skew)
+        skews, skew = self.tables.skews, self._numbers.signed(skew)
+        scales = len(self.tables.details) // skews
         due = index.shape == skew.shape == (1, *shape)
-        if not due or not (index.min() >= 0 and index.max() < scales and skew.min() > -SKEWS and skew.max() < SKEWS):
+        if not due or not (index.min() >= 0 and index.max() < scales and skew.min() > -skews and skew.max() < skews):
             raise ModelError(
                 f"A network names tables that do not exist, or not for {shape} symbols: the parts of the codec file do "
                 "not fit together. Fetch it again."
             )
-        return Members(index[0], skew[0])
+        return Members(index[0], skew[0], skews)
 
     def _walk_low(self, side: _Encoding | _Decoding, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         height, width = size
@@ -414,11 +418,12 @@ class Members(NamedTuple):
 
     scale: np.ndarray
     skew: np.ndarray
+    skews: int  # magnitudes of skew
 
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Table numbers at flat places, and whether the symbol is mirrored there."""
         skew = self.skew.ravel()[places]
-        return SKEWS * self.scale.ravel()[places].astype(np.int32) + np.abs(skew), skew < 0
+        return self.skews * self.scale.ravel()[places].astype(np.int32) + np.abs(skew), skew < 0
 
 
 class _Encoding:

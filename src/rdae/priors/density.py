@@ -19,7 +19,7 @@ __all__ = ["SCALE_MIN", "SCALE_RATIO", "SKEW_MAX", "SKEW_UNIT", "SymbolDensity",
 SCALE_MIN = 0.08
 SCALE_RATIO = 1.18
 SKEW_UNIT = 4  # means are multiples of a quarter scale ...
-SKEW_MAX = 4  # ... up to one scale
+SKEW_MAX = 4  # ... up to one scale, unless a density is told otherwise
 
 
 def log_difference_of_sigmoids(upper: Tensor, lower: Tensor) -> Tensor:
@@ -34,11 +34,12 @@ class SymbolDensity(nn.Module):
     Args:
         scales: number of scale indices.
         dead_zone: initial t; `None` fixes it at 0 (plain rounding).
+        skew_max: largest skew.
     """
 
-    def __init__(self, scales: int, *, dead_zone: float | None = 0.15) -> None:
+    def __init__(self, scales: int, *, dead_zone: float | None = 0.15, skew_max: int = SKEW_MAX) -> None:
         super().__init__()
-        self.scales = scales
+        self.scales, self.skew_max = scales, skew_max
         self.tail_logit = nn.Parameter(torch.tensor([-1.5, 0.0, 0.0]))
         self.tail_width = nn.Parameter(torch.tensor([0.5, 0.0, 0.0]))
         self.zone = nn.Parameter(torch.tensor([dead_zone, 0.0, 0.0])) if dead_zone is not None else None
@@ -51,7 +52,7 @@ class SymbolDensity(nn.Module):
         width = 1 + F.softplus(_quadratic(self.tail_width, x))
         zone = _quadratic(self.zone, x).clamp(0, 0.45) if self.zone is not None else 0.0
         inverse = torch.exp(index * -math.log(SCALE_RATIO) - math.log(SCALE_MIN))
-        mean = skew.clamp(-SKEW_MAX, SKEW_MAX) / SKEW_UNIT
+        mean = skew.clamp(-self.skew_max, self.skew_max) / SKEW_UNIT
         # bins of q < 0 mirror those of q > 0: reflect the mean, and only bins of q >= 0 are left to write down
         mean = torch.where(q < 0, -mean, mean)
         q = q.abs()

@@ -24,6 +24,8 @@ from rdae.priors.pyramid import LowBandPrior
 
 __all__ = ["SubbandPrior"]
 
+SKEW_MAX = 12  # means of up to three scales: beside an edge, parents and neighbours tell the sign and much of the size
+
 
 class _Head(nn.Module):
     """Scale index and skew of each symbol of a group: whole, as in a file, but for training."""
@@ -79,7 +81,7 @@ class SubbandPrior(nn.Module):
         super().__init__()
         self.levels, self.channels = levels, channels
         self.low = LowBandPrior()
-        self.density = SymbolDensity(scales)
+        self.density = SymbolDensity(scales, skew_max=SKEW_MAX)
         fine, middle, coarse = channels
         self.low_entry = ByteConv(24, coarse, 3)
         self.entries = nn.ModuleList([_Entry(middle, fine), _Entry(coarse, middle), _Entry(coarse, coarse)])

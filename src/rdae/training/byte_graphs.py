@@ -14,12 +14,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from rdae.networks.bytes import SIGNED_MAX, ByteBlock, ByteConv
+from rdae.coding.pyramid import SIGNED_ZERO
+from rdae.networks.bytes import ByteBlock, ByteConv
 
-__all__ = ["SIGNED_ZERO", "ByteGraph", "whole_bias"]
+__all__ = ["ByteGraph", "whole_bias"]
 
 OPSET = 17
-SIGNED_ZERO = SIGNED_MAX + 1  # the byte that stands for 0 in a signed output
 
 
 def whole_bias(layer: ByteConv, added: Tensor | float = 0.0) -> np.ndarray:

@@ -57,7 +57,7 @@ def density_tables(density: SymbolDensity, skews: int, reach_max: int) -> tuple[
 
 @torch.no_grad()
 def _double(density: SymbolDensity) -> SymbolDensity:
-    copy = SymbolDensity(density.scales, dead_zone=None if density.zone is None else 0.0)
+    copy = SymbolDensity(density.scales, dead_zone=None if density.zone is None else 0.0, skew_max=density.skew_max)
     copy.load_state_dict(density.state_dict())
     return copy.double().requires_grad_(False)
 

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.coding.model import pack_model
-from rdae.coding.pyramid import SKEWS, groups_of_level, network_of_level
+from rdae.coding.pyramid import SIGNED_ZERO, groups_of_level, network_of_level
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteConv
 from rdae.networks.folded_wavelet import FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
 from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, SubbandCorrector, SubbandDecoder
-from rdae.priors.density import SKEW_MAX
+from rdae.priors.density import SymbolDensity
 from rdae.priors.subbands import SubbandPrior
-from rdae.training.byte_graphs import SIGNED_ZERO, ByteGraph, whole_bias
+from rdae.training.byte_graphs import ByteGraph, whole_bias
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import (
     HALO_DECODER,
@@ -72,18 +72,18 @@ class _Wavelet(nn.Module):
         return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam))[0].permute(1, 2, 0)
 
 
-def _members(graph: ByteGraph, h: str, head: Any, scales: int) -> dict[str, str]:
+def _members(graph: ByteGraph, h: str, head: Any, density: SymbolDensity) -> dict[str, str]:
     """Scale index and skew of a group; a skew of 0 is the byte 128."""
     hidden = graph.conv(h, head.hidden)
     index = graph.conv(hidden, head.index, unit=1 / head.index_unit)
     skew = graph.conv(hidden, head.skew, unit=1 / head.skew_unit, zero=SIGNED_ZERO)
-    skew = graph.clip(skew, SIGNED_ZERO - SKEW_MAX, SIGNED_ZERO + SKEW_MAX)
-    return {"index": graph.clip(index, 0, scales - 1), "skew": skew}
+    skew = graph.clip(skew, SIGNED_ZERO - density.skew_max, SIGNED_ZERO + density.skew_max)
+    return {"index": graph.clip(index, 0, density.scales - 1), "skew": skew}
 
 
 def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
     """Every graph that decoding symbols needs, by name."""
-    graphs, scales = {}, prior.density.scales
+    graphs, density = {}, prior.density
     fine, middle, coarse = prior.channels
     graph = ByteGraph()
     residual, bias = graph.input("residual", 24), graph.bias("bias", coarse)
@@ -99,13 +99,13 @@ def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
         sizes = [len(group) for group in groups_of_level(net)]
         graph = ByteGraph()
         h = graph.block(graph.input("h", width), passes.first)
-        graphs[f"level{net}.start"] = graph.finish({"h_next": h} | _members(graph, h, passes.heads[0], scales))
+        graphs[f"level{net}.start"] = graph.finish({"h_next": h} | _members(graph, h, passes.heads[0], density))
         for k, update in enumerate(passes.updates, start=1):
             graph = ByteGraph()
             h = graph.block(graph.input("h", width), update, graph.input("g", 2 * sizes[k - 1]))
             last = k == len(sizes)
             name = f"level{net}.finish" if last else f"level{net}.pass{k}"
-            graphs[name] = graph.finish({"h_next": h} | ({} if last else _members(graph, h, passes.heads[k], scales)))
+            graphs[name] = graph.finish({"h_next": h} | ({} if last else _members(graph, h, passes.heads[k], density)))
     return graphs
 
 
@@ -210,7 +210,9 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
     for level, vector in enumerate(prior.vectors(lam.float()), start=1):
         layer: Any = prior.low_entry if level == levels else prior.entries[network_of_level(level) - 1].mix
         arrays[f"bias.{level}"] = whole_bias(layer, vector[..., 0, 0])
-    arrays["details.reach"], arrays["details.counts"] = density_tables(prior.density, SKEWS, REACH_MAX)
+    arrays["details.reach"], arrays["details.counts"] = density_tables(
+        prior.density, prior.density.skew_max + 1, REACH_MAX
+    )
     arrays["low.reach"], arrays["low.counts"] = density_tables(prior.low.density, 1, REACH_MAX_LOW)
     for name, index in (("low.number", prior.low.index), ("low.corner", prior.low.corner)):
         arrays[name] = index.round().clamp(0, prior.low.density.scales - 1).to(torch.int16).numpy()
@@ -225,6 +227,7 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         "name": recipe.name,
         "coder": "pyramid",
         "numbers": "bytes",
+        "skews": prior.density.skew_max + 1,
         "corrected": decoder.corrector.corrected,
         "levels": levels,
         "tile": TILE,
