@@ -17,10 +17,15 @@ from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.wavelet import Pyramid, opponent_to_rgb, wavelet_synthesis
 
-__all__ = ["BYTES_PER_STEP", "FOLDED_BANDS", "StepVectors", "SubbandCorrector", "SubbandDecoder"]
+__all__ = ["BYTES_PER_STEP", "FOLDED_BANDS", "StepVectors", "SubbandCorrector", "SubbandDecoder", "raised"]
 
 BYTES_PER_STEP = 64
 FOLDED_BANDS = 36  # nine bands of four phases
+
+
+def raised(width: int) -> int:
+    """Channels that a coarser level's state has at the next: with 18 parents a multiple of 4, which is fastest."""
+    return width // 4 * 2 + 2
 
 
 class StepVectors(nn.Module):
@@ -56,8 +61,8 @@ class SubbandCorrector(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (48, 64, 64), blocks: tuple[int, ...] = (1, 1, 1)) -> None:
         super().__init__()
         self.corrected = len(widths)
-        coarser = (*(width // 2 for width in widths[1:]), 0)
-        self.raise_ = nn.ModuleList(ByteConv(width, 4 * (width // 2)) for width in widths[1:])
+        coarser = (*(raised(width) for width in widths[1:]), 0)
+        self.raise_ = nn.ModuleList(ByteConv(width, 4 * raised(width)) for width in widths[1:])
         self.read = nn.ModuleList(
             ByteConv(2 * FOLDED_BANDS + 18 + more, width, 3) for width, more in zip(widths, coarser, strict=True)
         )

@@ -18,7 +18,7 @@ from rdae.errors import ModelError
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte
 from rdae.networks.exact import compand
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.subbands import StepVectors
+from rdae.networks.subbands import StepVectors, raised
 from rdae.priors.density import SymbolDensity
 from rdae.priors.pyramid import LowBandPrior
 
@@ -50,8 +50,8 @@ class _Entry(nn.Module):
 
     def __init__(self, coarser: int, channels: int) -> None:
         super().__init__()
-        self.up = ByteConv(coarser, 4 * (channels // 2))
-        self.mix = ByteConv(channels // 2 + 18, channels, 3)
+        self.up = ByteConv(coarser, 4 * raised(channels))
+        self.mix = ByteConv(raised(channels) + 18, channels, 3)
 
     def forward(self, state: Tensor, parents: Tensor, vector: Tensor) -> Tensor:
         up = depth_to_space(to_byte(self.up(state)))
