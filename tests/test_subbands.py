@@ -82,8 +82,9 @@ def test_a_file_holds_the_symbols_of_the_model(exported: Exported) -> None:
         coder = exported.codec._coder
         stream, symbols = coder.encode([x[0].numpy() for x in folded], level, (128, 192))
         expected = [coded.latent[0], *(space_to_depth(band) for band in coded.latent[1:])]
-        for mine, theirs in zip(symbols, expected, strict=True):
-            assert (mine != theirs[0].numpy()).mean() < 0.003  # tables in 2**-16ths let near ties fall either way
+        pairs = list(zip(symbols, expected, strict=True))
+        other = sum(int((mine != theirs[0].numpy()).sum()) for mine, theirs in pairs)
+        assert other < 0.001 * sum(mine.size for mine, _ in pairs)  # tables in 2**-16ths: near ties fall either way
         bits = float(coded.rate) / np.log(2)
         assert len(stream) * 8 == pytest.approx(bits, rel=0.01)
         for mine, theirs in zip(coder.decode(stream, level, (128, 192), (128, 192)), symbols, strict=True):
