@@ -11,6 +11,7 @@ from rdae.coding.pyramid import SIGNED_ZERO
 from rdae.errors import ModelError
 from rdae.networks.bytes import WEIGHT_MAX, ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.shuffle import depth_to_space
+from rdae.networks.subbands import planes, quality_bytes
 from rdae.training.byte_graphs import ByteGraph, whole_bias
 
 
@@ -90,40 +91,54 @@ def test_a_layer_that_could_leave_the_exact_range_is_refused() -> None:
     assert ByteConv(8, 8).accumulator_bound() < 8 * 255 * 63 + 1
 
 
+def test_quality_is_told_by_two_neighbouring_bytes() -> None:
+    lam = torch.logspace(np.log10(14.0), np.log10(50_000.0), 50)
+    told = quality_bytes(lam)
+    assert ((told > 0).sum(1) <= 2).all()
+    assert ((told.sum(1) - 255).abs() <= 1).all()
+    slope = told @ torch.arange(8.0) / 255  # rises evenly with ln lam from the first to the last
+    np.testing.assert_allclose(slope, np.linspace(0, 7, 50), atol=0.03)
+    assert quality_bytes(torch.tensor([1.0, 1e9]))[:, [0, -1]].tolist() == [[255, 0], [0, 255]]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("optimised", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (33, 40)])
 def test_graphs_compute_what_pytorch_computes(threads: int, optimised: bool, size: tuple[int, int]) -> None:
     """Every kind of node, with weights so large that outputs meet both ends."""
     torch.manual_seed(3)
-    block, up, mix, out = ByteBlock(24, 6), ByteConv(24, 16), ByteConv(4, 7), ByteConv(7, 5, 3)
+    block, up, mix, out = ByteBlock(24, 6), ByteConv(24, 16), ByteConv(7, 7), ByteConv(7, 5, 3)
     layers = [block.mix, block.change, up, mix, out]
     with torch.no_grad():
         for layer in layers:
             layer.weight *= 3
             torch.nn.init.normal_(layer.bias, 0, 6)
     graph = ByteGraph()
-    h, g, bias = graph.input("h", 24), graph.input("g", 6), graph.bias("bias", 7)
+    h, g, told = graph.input("h", 24), graph.input("g", 6), graph.told("told", 3)
     state = graph.block(h, block, g)
     wide = graph.depth_to_space(graph.conv(state, up))
-    low = graph.conv(wide, mix, bias=bias)
+    low = graph.conv(graph.concat(wide, graph.planes(told, wide)), mix)
     last = graph.conv(low, out, zero=SIGNED_ZERO, unit=8.0)
     data = graph.finish({"state": state, "wide": wide, "last": last, "clipped": graph.clip(last, 120, 130)})
 
     generator = torch.Generator().manual_seed(5)
     x, y = bytes_of(generator, 1, 24, *size), bytes_of(generator, 1, 6, *size)
-    added = torch.randint(-90, 90, (7,), generator=generator).float()
+    constant = bytes_of(generator, 1, 3, 1, 1)
     with torch.no_grad():
         expected = block(x, y)
         shown = depth_to_space(to_byte(up(expected)))
-        lowered = to_byte(mix(shown) + added[:, None, None])
+        lowered = to_byte(mix(torch.cat([shown, planes(constant[..., 0, 0], shown)], 1)))
         signed = to_signed(out(lowered) / 8) + SIGNED_ZERO
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    inputs = {"h": x.numpy().astype(np.uint8), "g": y.numpy().astype(np.uint8), "bias": whole_bias(mix, added)}
+    inputs = {
+        "h": x.numpy().astype(np.uint8),
+        "g": y.numpy().astype(np.uint8),
+        "told": constant.numpy().astype(np.uint8),
+    }
     found = session.run(None, inputs)
     for mine, theirs in zip(found, (expected, shown, signed, signed.clamp(120, 130)), strict=True):
         np.testing.assert_array_equal(mine, theirs.numpy())

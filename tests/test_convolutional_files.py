@@ -109,7 +109,7 @@ def test_a_file_gives_the_decoders_picture_of_the_rounded_latent(trained, qualit
     assert all((a == b).all() for a, b in zip(coder.decode(stream, level, (64, 96), (64, 96)), symbols, strict=True))
 
     # the same latent as PyTorch's, but for samples that lie within float32 of an edge between two bins
-    sent = torch.from_numpy(coder.synthesis_inputs(symbols)["z"])
+    sent = torch.from_numpy(coder.synthesis_inputs(symbols, 0)["z"])
     ours = trained.terms(pixels, level).latent
     assert (sent != ours).float().mean() < 1e-3
     with torch.no_grad():
@@ -208,7 +208,7 @@ def test_large_latents_survive(trained):
     stream, symbols = coder.encode([z], 120, (32, 32))
     decoded = coder.decode(stream, 120, (32, 32), (32, 32))
     assert (decoded[0] == symbols[0]).all()
-    error = np.abs(coder.synthesis_inputs(decoded)["z"][0] - z)
+    error = np.abs(coder.synthesis_inputs(decoded, 0)["z"][0] - z)
     assert error[np.abs(z) > 2].max() <= 0.5
     assert error.max() <= (1.5 if trained.kind == "hyperprior" else 0.5)  # all but certain zeros may be given up
 

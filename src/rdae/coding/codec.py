@@ -312,7 +312,7 @@ class Codec:
                 x[(slice(None), *outer.cut(whole, unit))]
                 for x, unit in zip(symbols, self._coder.latents.values(), strict=True)
             ]
-            inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen), "lam": lam}
+            inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen, level), "lam": lam}
             outputs = self.model.run("synthesis", inputs)
             self._must_fit("synthesis", outputs, [(outer.height, outer.width, 3)], batch=False)
             y = outputs[0][tile.cut(outer, 1)]

@@ -33,8 +33,8 @@ class Coder(Protocol):
         """Shapes of the symbols of `height x width` pixels, multiples of `unit`; in the order of `latents`."""
         ...
 
-    def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Inputs of the synthesis graph (all but `lam`) for symbols of any window."""
+    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
+        """Inputs of the synthesis graph (all but `lam`) for symbols of any window, of a quality level."""
         ...
 
     def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:

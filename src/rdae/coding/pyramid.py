@@ -19,8 +19,8 @@ from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
 __all__ = [
-    "COLOURS", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder", "PyramidTables", "compand",
-    "groups_of_level", "interpolations", "network_of_level",
+    "COLOURS", "LEVEL_BYTES", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder",
+    "PyramidTables", "compand", "groups_of_level", "interpolations", "level_bytes", "network_of_level",
 ]  # fmt: skip
 
 COLOURS = 3
@@ -32,12 +32,18 @@ LOW_DEPTHS = 5
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
 SIGNED_ZERO = 128  # the byte that stands for 0 where a network of bytes answers with a signed number
+LEVEL_BYTES = 4
 LEVELS_MAX = 10  # tiles are padded to 2048 pixels then
 
 
 def network_of_level(level: int) -> int:
     """Levels 1 and 2 have networks of their own, 3 and coarser share one."""
     return min(level, 3)
+
+
+def level_bytes(level: int) -> list[int]:
+    """What a network of bytes is told of its level: which of 2, 3, 4, and 5 or coarser it is."""
+    return [255 * (min(level, 5) == known) for known in range(2, 2 + LEVEL_BYTES)]
 
 
 @lru_cache
@@ -118,7 +124,6 @@ class PyramidTables(NamedTuple):
     low: Tables
     low_number: np.ndarray  # (LOW_DEPTHS, 2, COLOURS, buckets) number of a low table
     corner_number: np.ndarray  # (COLOURS,)
-    biases: list[np.ndarray]  # per level 1, 2, ...: (qualities, channels) integers
     levels: int
 
 
@@ -141,47 +146,50 @@ def compand(q: np.ndarray) -> np.ndarray:
 
 
 class _Floats:
-    """Whole numbers as float32 networks read and write them."""
+    """What float32 networks read and write: whole numbers, a bias for each level and quality."""
 
-    @staticmethod
-    def symbols(q: np.ndarray) -> np.ndarray:
+    def __init__(self, model: Model, levels: int) -> None:
+        self._biases = [model.rows(f"bias.{level}") for level in range(1, levels + 1)]
+
+    def symbols(self, q: np.ndarray) -> np.ndarray:
         """A batch of one: companded symbols."""
         return compand(q)[None].astype(np.float32)
 
-    @staticmethod
-    def seen(q: np.ndarray) -> np.ndarray:
-        """The same for the synthesis."""
-        return compand(q)[None]
+    def told(self, level: int, quality_level: int) -> dict[str, np.ndarray]:
+        """What the first network of a level is told of level and quality."""
+        return {"bias": self._biases[level - 1][quality_level][None, :, None, None].astype(np.float32)}
 
-    @staticmethod
-    def bias(row: np.ndarray) -> np.ndarray:
-        """What the first layer of a level adds."""
-        return row[None, :, None, None].astype(np.float32)
-
-    @staticmethod
-    def signed(x: np.ndarray) -> np.ndarray:
+    def signed(self, x: np.ndarray) -> np.ndarray:
         """Output of a network whose numbers may be negative."""
         return x
 
+    def synthesis(self, named: dict[str, np.ndarray], quality_level: int) -> dict[str, np.ndarray]:
+        """What the networks of the synthesis read of symbols."""
+        return {f"g.{name}": compand(x)[None] for name, x in named.items() if name != "low"}
+
 
 class _Bytes(_Floats):
-    """Whole numbers as networks of bytes read and write them."""
+    """What networks of bytes read and write: positive parts beside negative ones, bytes that tell of the quality."""
 
-    @staticmethod
-    def symbols(q: np.ndarray) -> np.ndarray:
+    def __init__(self, model: Model, levels: int) -> None:
+        self._quality = model.rows("quality").astype(np.uint8)
+        self._seen = model.whole("corrected", 1, levels - 1) + 1
+
+    def symbols(self, q: np.ndarray) -> np.ndarray:
         small = np.clip(q, -64, 64).astype(np.int8).tobytes()
         halves = [np.frombuffer(small.translate(half), dtype=np.uint8).reshape(q.shape) for half in _COMPAND_HALVES]
         return np.concatenate(halves)[None]
 
-    seen = symbols
+    def told(self, level: int, quality_level: int) -> dict[str, np.ndarray]:
+        told = np.concatenate([self._quality[quality_level], np.array(level_bytes(level), dtype=np.uint8)])
+        return {"told": told[None, :, None, None]}
 
-    @staticmethod
-    def bias(row: np.ndarray) -> np.ndarray:
-        return row.astype(np.int32)
-
-    @staticmethod
-    def signed(x: np.ndarray) -> np.ndarray:
+    def signed(self, x: np.ndarray) -> np.ndarray:
         return (x - np.uint8(SIGNED_ZERO)).view(np.int8) if x.dtype == np.uint8 else x
+
+    def synthesis(self, named: dict[str, np.ndarray], quality_level: int) -> dict[str, np.ndarray]:
+        seen = {f"g.{name}": self.symbols(named[name]) for name in list(named)[-self._seen :]}
+        return {"quality": self._quality[quality_level][None, :, None, None], **seen}
 
 
 NUMBERS = {"floats": _Floats, "bytes": _Bytes}
@@ -192,24 +200,17 @@ class PyramidCoder:
 
     Args:
         tables: integer tables of the model.
+        numbers: how its networks read and write.
         run: `(graph name, inputs) -> outputs`, exact networks.
         distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
     """
 
-    def __init__(
-        self,
-        tables: PyramidTables,
-        run: Run,
-        distortion_weight: float,
-        numbers: type[_Floats] = _Floats,
-        corrected: int | None = None,
-    ) -> None:
-        self.tables, self._run, self._numbers = tables, run, numbers
+    def __init__(self, tables: PyramidTables, numbers: _Floats, run: Run, distortion_weight: float) -> None:
+        self.tables, self._numbers, self._run = tables, numbers, run
         levels = tables.levels
         self.unit = 2 ** (levels + 1)
         self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
         self._weight = distortion_weight
-        self._seen = set(list(self.latents)[1:] if corrected is None else list(self.latents)[-corrected - 1 :])
         self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
         self._nats: np.ndarray | None = None
 
@@ -226,22 +227,17 @@ class PyramidCoder:
         shapes = (LOW_DEPTHS, 2, COLOURS, len(SPREAD_THRESHOLDS) + 1), (COLOURS,)
         if (number.shape, corner.shape) != shapes or not 0 < len(details) <= TABLES_MAX:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
-        biases = [model.rows(f"bias.{level}") for level in range(1, levels + 1)]
         skews = model.whole("skews", 1, SIGNED_ZERO) if "skews" in model.card else SKEWS
-        tables = PyramidTables(details, skews, low, number, corner, biases, levels)
         kind = model.card.get("numbers", "floats")
         if kind not in NUMBERS:
-            raise ModelError(
-                f"Model {model.name!r} computes in {kind!r}, unknown to this version of rdae. Update rdae."
-            )
-        corrected = model.whole("corrected", 1, levels - 1) if kind == "bytes" else None
-        return cls(tables, model.run, weight, NUMBERS[kind], corrected)
+            raise ModelError(f"Model {model.name!r} computes in {kind!r}, which this rdae does not know. Update rdae.")
+        numbers = NUMBERS[kind](model, levels)
+        return cls(PyramidTables(details, skews, low, number, corner, levels), numbers, model.run, weight)
 
-    def synthesis_inputs(self, symbols: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         """Inputs of the synthesis graph: symbols, and what the networks see of the details."""
         named = dict(zip(self.latents, symbols, strict=True))
-        inputs = {name: x[None] for name, x in named.items()}
-        return inputs | {f"g.{name}": self._numbers.seen(x) for name, x in named.items() if name in self._seen}
+        return {name: x[None] for name, x in named.items()} | self._numbers.synthesis(named, level)
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Shapes of the symbols of a tile of `height x width` pixels (multiples of `2**(levels + 1)`)."""
@@ -322,12 +318,12 @@ class PyramidCoder:
         state = None
         for level in range(self.tables.levels, 0, -1):
             net = network_of_level(level)
-            bias = self._numbers.bias(self.tables.biases[level - 1][quality_level])
+            told = self._numbers.told(level, quality_level)
             if state is None:
-                (h,) = self._outputs("low", {"residual": self._numbers.symbols(residual), "bias": bias}, 1)
+                (h,) = self._outputs("low", {"residual": self._numbers.symbols(residual), **told}, 1)
             else:
                 parents = self._numbers.symbols(symbols[-1])
-                (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, "bias": bias}, 1)
+                (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, **told}, 1)
             h, index, skew = self._outputs(f"level{net}.start", {"h": h}, 3)
             height, width = (side << self.tables.levels >> level + 1 for side in low_size)
             here = np.zeros((4 * BANDS, height, width), dtype=np.int16)

@@ -69,12 +69,14 @@ class ByteConv(nn.Module):
         outputs: output channels.
         kernel: 1 or 3.
         gain: scale of the initial weights relative to variance-preserving ones.
+        planes: so many of the last inputs are constant planes, whose weights start small: together they are a bias.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, gain: float = 1.0) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, gain: float = 1.0, planes: int = 0) -> None:
         super().__init__()
         self.kernel, self.padding = kernel, kernel // 2
         weight = torch.randn(outputs, inputs, kernel, kernel)
+        weight[:, inputs - planes :] *= 0.05
         self.weight = nn.Parameter(weight * (gain * math.sqrt(2.0 / (inputs * kernel * kernel))))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.bias_unit = 16.0  # biases live on the scale of activations; this evens the learning rates

@@ -8,19 +8,26 @@ at the linear path.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.exact import compand
+from rdae.networks.gains import LAM_RANGE
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.wavelet import Pyramid, opponent_to_rgb, wavelet_synthesis
 
-__all__ = ["BYTES_PER_STEP", "FOLDED_BANDS", "StepVectors", "SubbandCorrector", "SubbandDecoder", "raised"]
+__all__ = [
+    "BYTES_PER_STEP", "FOLDED_BANDS", "KNOTS", "SubbandCorrector", "SubbandDecoder", "planes", "quality_bytes",
+    "raised",
+]  # fmt: skip
 
 BYTES_PER_STEP = 64
 FOLDED_BANDS = 36  # nine bands of four phases
+KNOTS = 8  # of lam
 
 
 def raised(width: int) -> int:
@@ -28,26 +35,20 @@ def raised(width: int) -> int:
     return width // 4 * 2 + 2
 
 
-class StepVectors(nn.Module):
-    """What a small network computes from ln of the step: a vector of whole activations for each stage.
+def quality_bytes(lam: Tensor) -> Tensor:
+    """What networks of bytes are told of lam, `(B,)`: hats over ln lam, `(B, 8)`, of which two neighbours are not 0.
 
-    Args:
-        widths: lengths of the vectors.
+    As planes of constant bytes they act like a bias that is interpolated between eight learned ones.
     """
+    low, high = (math.log(value) for value in LAM_RANGE)
+    at = ((torch.log(lam) - low) * ((KNOTS - 1) / (high - low))).clamp(0, KNOTS - 1)
+    hats = 1 - (at[:, None] - torch.arange(KNOTS, device=lam.device, dtype=at.dtype)).abs()
+    return (255 * hats.clamp_min(0)).round()
 
-    unit, largest = 16.0, 127.0
 
-    def __init__(self, widths: list[int]) -> None:
-        super().__init__()
-        self.widths = widths
-        self.net = nn.Sequential(nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, sum(widths)))
-
-    def forward(self, lam: Tensor) -> list[Tensor]:
-        """Vectors, `(B, C, 1, 1)` each, of lam, `(B,)`; the gradient passes through the rounding."""
-        x = (torch.log(255.0 * step_of(lam))[:, None] - 3.0) / 1.2
-        free = (self.unit * self.net(torch.cat([x, x * x, torch.sin(2 * x)], 1))).clamp(-self.largest, self.largest)
-        vectors = free + (free.round() - free).detach()
-        return [v[..., None, None] for v in vectors.split(self.widths, 1)]
+def planes(values: Tensor, like: Tensor) -> Tensor:
+    """Constant planes, `(B, n, H, W)`, of `(B, n)` values and of the size of a tensor."""
+    return values[..., None, None].expand(-1, -1, *like.shape[-2:])
 
 
 class SubbandCorrector(nn.Module):
@@ -64,17 +65,17 @@ class SubbandCorrector(nn.Module):
         coarser = (*(raised(width) for width in widths[1:]), 0)
         self.raise_ = nn.ModuleList(ByteConv(width, 4 * raised(width)) for width in widths[1:])
         self.read = nn.ModuleList(
-            ByteConv(2 * FOLDED_BANDS + 18 + more, width, 3) for width, more in zip(widths, coarser, strict=True)
+            ByteConv(2 * FOLDED_BANDS + 18 + more + KNOTS, width, 3, planes=KNOTS)
+            for width, more in zip(widths, coarser, strict=True)
         )
         self.blocks = nn.ModuleList(
             nn.Sequential(*(ByteBlock(width) for _ in range(n))) for width, n in zip(widths, blocks, strict=True)
         )
         self.write = nn.ModuleList(ByteConv(width, FOLDED_BANDS, gain=0.0) for width in widths)
-        self.vectors = StepVectors(list(widths))
 
     def forward(self, symbols: list[Tensor], lam: Tensor) -> list[Tensor]:
         """Folded corrections in units of the step, coarse to fine; symbols as the encoder lays them out."""
-        vectors = self.vectors(lam)
+        quality = quality_bytes(lam)
         corrections = []
         h: Tensor | None = None
         for level in range(self.corrected, 0, -1):
@@ -83,7 +84,7 @@ class SubbandCorrector(nn.Module):
             inputs = [own, split_signs(compand(symbols[-level - 1]))]
             if h is not None:
                 inputs.append(depth_to_space(to_byte(self.raise_[k](h))))
-            h = to_byte(self.read[k](torch.cat(inputs, 1)) + vectors[k])
+            h = to_byte(self.read[k](torch.cat([*inputs, planes(quality, own)], 1)))
             h = self.blocks[k](h)
             corrections.append(to_signed(self.write[k](h)) / BYTES_PER_STEP)
         return corrections

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from rdae.channels import Channel, Coded, Conditional, Mixed, UniformNoise
-from rdae.coding.pyramid import groups_of_level, network_of_level
+from rdae.coding.pyramid import LEVEL_BYTES, groups_of_level, level_bytes, network_of_level
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte
 from rdae.networks.exact import compand
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.subbands import StepVectors, raised
+from rdae.networks.subbands import KNOTS, planes, quality_bytes, raised
 from rdae.priors.density import SymbolDensity
 from rdae.priors.pyramid import LowBandPrior
 
 __all__ = ["SubbandPrior"]
 
+TOLD = KNOTS + LEVEL_BYTES  # bytes that a network is told of quality and level
 SKEW_MAX = 12  # means of up to three scales: beside an edge, parents and neighbours tell the sign and much of the size
 
 
@@ -51,11 +52,11 @@ class _Entry(nn.Module):
     def __init__(self, coarser: int, channels: int) -> None:
         super().__init__()
         self.up = ByteConv(coarser, 4 * raised(channels))
-        self.mix = ByteConv(raised(channels) + 18, channels, 3)
+        self.mix = ByteConv(raised(channels) + 18 + TOLD, channels, 3, planes=TOLD)
 
-    def forward(self, state: Tensor, parents: Tensor, vector: Tensor) -> Tensor:
+    def forward(self, state: Tensor, parents: Tensor, told: Tensor) -> Tensor:
         up = depth_to_space(to_byte(self.up(state)))
-        return to_byte(self.mix(torch.cat([up, split_signs(parents)], 1)) + vector)
+        return to_byte(self.mix(torch.cat([up, split_signs(parents), planes(told, up)], 1)))
 
 
 class _Level(nn.Module):
@@ -83,7 +84,7 @@ class SubbandPrior(nn.Module):
         self.low = LowBandPrior()
         self.density = SymbolDensity(scales, skew_max=SKEW_MAX)
         fine, middle, coarse = channels
-        self.low_entry = ByteConv(24, coarse, 3)
+        self.low_entry = ByteConv(24 + TOLD, coarse, 3, planes=TOLD)
         self.entries = nn.ModuleList([_Entry(middle, fine), _Entry(coarse, middle), _Entry(coarse, coarse)])
         sizes = [len(g) for g in groups_of_level(2)]
         self.nets = nn.ModuleList([
@@ -91,7 +92,6 @@ class SubbandPrior(nn.Module):
             _Level(middle, sizes, last=False),
             _Level(coarse, sizes, last=False),
         ])  # fmt: skip
-        self.vectors = StepVectors([channels[network_of_level(level) - 1] for level in range(1, levels + 1)])
 
     def forward(self, u: list[Tensor], channel: Channel, lam: Tensor) -> Coded:
         """Rounds and rates the latents in coding order.
@@ -112,15 +112,17 @@ class SubbandPrior(nn.Module):
         low = torch.floor(u[0] + 0.5)
         rate, residual = self.low(low)
         symbols = [low]
-        vectors = self.vectors(lam)
+        quality = quality_bytes(lam)
         state: Tensor | None = None
         parents = low
         for level in range(self.levels, 0, -1):
             which = network_of_level(level) - 1
+            told = torch.cat([quality, quality.new_tensor(level_bytes(level)).expand(len(quality), -1)], 1)
             if state is None:
-                h = to_byte(self.low_entry(split_signs(space_to_depth(compand(residual)))) + vectors[level - 1])
+                seen = split_signs(space_to_depth(compand(residual)))
+                h = to_byte(self.low_entry(torch.cat([seen, planes(told, seen)], 1)))
             else:
-                h = self.entries[which](state, compand(parents.detach()), vectors[level - 1])
+                h = self.entries[which](state, compand(parents.detach()), told)
             q, nats, state = self._level(which, level, h, space_to_depth(u[self.levels + 1 - level]), channel)
             parents = depth_to_space(q)
             symbols.append(parents)

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
 
 from rdae.coding.pyramid import SIGNED_ZERO
 from rdae.networks.bytes import ByteBlock, ByteConv
@@ -22,11 +21,11 @@ __all__ = ["ByteGraph", "whole_bias"]
 OPSET = 17
 
 
-def whole_bias(layer: ByteConv, added: Tensor | float = 0.0) -> np.ndarray:
-    """Biases of a layer in units of its steps, int32; `added`, whole activations, broadcast against `(outputs,)`."""
+def whole_bias(layer: ByteConv) -> np.ndarray:
+    """Biases of a layer in units of its steps, int32."""
     with torch.no_grad():
         _, bias, step = layer.quantised()
-        return ((bias + added) / step).round().to(torch.int32).numpy()
+        return (bias / step).round().to(torch.int32).numpy()
 
 
 class ByteGraph:
@@ -43,12 +42,17 @@ class ByteGraph:
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
         return name
 
-    def bias(self, name: str, channels: int) -> str:
-        """Biases of one layer that change from picture to picture, `(channels,)` int32."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.INT32, [channels]))
+    def told(self, name: str, count: int) -> str:
+        """Bytes that are the same everywhere in a picture, `(1, count, 1, 1)`."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [1, count, 1, 1]))
         return name
 
-    def conv(self, x: str, layer: ByteConv, *, zero: int = 0, unit: float = 1.0, bias: str | None = None) -> str:
+    def planes(self, told: str, like: str) -> str:
+        """Constant planes of such bytes, of the height and width of another value."""
+        size = self._add("Shape", [like], start=2)
+        return self._add("Expand", [told, self._add("Concat", [self._array(np.ones(2, dtype=np.int64)), size], axis=0)])
+
+    def conv(self, x: str, layer: ByteConv, *, zero: int = 0, unit: float = 1.0) -> str:
         """A layer; its output is `round(sum * step / unit) + zero`, clipped to a byte."""
         with torch.no_grad():
             weight, _, step = layer.quantised()
@@ -58,7 +62,7 @@ class ByteGraph:
             [
                 x, self._array(np.float32(1)), self._array(np.uint8(0)), self._array(whole), self._array(step.numpy()),
                 self._array(np.zeros(len(whole), dtype=np.int8)), self._array(np.float32(unit)),
-                self._array(np.uint8(zero)), bias or self._array(whole_bias(layer)),
+                self._array(np.uint8(zero)), self._array(whole_bias(layer)),
             ],
             kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4,
         )  # fmt: skip

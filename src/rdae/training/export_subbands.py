@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.coding.model import pack_model
-from rdae.coding.pyramid import SIGNED_ZERO, groups_of_level, network_of_level
+from rdae.coding.pyramid import SIGNED_ZERO, groups_of_level
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteConv
 from rdae.networks.folded_wavelet import FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
-from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, SubbandCorrector, SubbandDecoder
+from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandDecoder, quality_bytes
 from rdae.priors.density import SymbolDensity
-from rdae.priors.subbands import SubbandPrior
-from rdae.training.byte_graphs import ByteGraph, whole_bias
+from rdae.priors.subbands import TOLD, SubbandPrior
+from rdae.training.byte_graphs import ByteGraph
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import (
     HALO_DECODER,
@@ -36,25 +36,6 @@ from rdae.training.export import (
 )  # fmt: skip
 
 __all__ = ["export_subbands"]
-
-
-class _Biases(nn.Module):
-    """Biases of the first layers of each level, in units of their steps, level 1 first."""
-
-    def __init__(self, corrector: SubbandCorrector) -> None:
-        super().__init__()
-        self.vectors = corrector.vectors
-        for k, layer in enumerate(corrector.read):
-            _, bias, step = layer.quantised()  # type: ignore[operator]
-            self.register_buffer(f"bias{k}", (bias / step).round())
-            self.register_buffer(f"inverse{k}", 1 / step)
-
-    def forward(self, lam: Tensor) -> tuple[Tensor, ...]:
-        vectors = [v[0, :, 0, 0] for v in self.vectors(lam)]
-        return tuple(
-            (getattr(self, f"bias{k}") + v * getattr(self, f"inverse{k}")).to(torch.int32)
-            for k, v in enumerate(vectors)
-        )
 
 
 class _Wavelet(nn.Module):
@@ -86,15 +67,16 @@ def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
     graphs, density = {}, prior.density
     fine, middle, coarse = prior.channels
     graph = ByteGraph()
-    residual, bias = graph.input("residual", 24), graph.bias("bias", coarse)
-    graphs["low"] = graph.finish({"h": graph.conv(residual, prior.low_entry, bias=bias)})
+    residual, told = graph.input("residual", 24), graph.told("told", TOLD)
+    joined = graph.concat(residual, graph.planes(told, residual))
+    graphs["low"] = graph.finish({"h": graph.conv(joined, prior.low_entry)})
     for net, (width, coarser) in enumerate([(fine, middle), (middle, coarse), (coarse, coarse)], start=1):
         entry: Any = prior.entries[net - 1]
         graph = ByteGraph()
         state, parents = graph.input("state", coarser), graph.input("parents", 2 * FOLDED_BANDS)
-        bias = graph.bias("bias", width)
-        joined = graph.concat(graph.depth_to_space(graph.conv(state, entry.up)), graph.depth_to_space(parents))
-        graphs[f"entry{net}"] = graph.finish({"h": graph.conv(joined, entry.mix, bias=bias)})
+        up, told = graph.depth_to_space(graph.conv(state, entry.up)), graph.told("told", TOLD)
+        joined = graph.concat(up, graph.depth_to_space(parents), graph.planes(told, up))
+        graphs[f"entry{net}"] = graph.finish({"h": graph.conv(joined, entry.mix)})
         passes: Any = prior.nets[net - 1]
         sizes = [len(group) for group in groups_of_level(net)]
         graph = ByteGraph()
@@ -114,6 +96,7 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
     corrector = decoder.corrector
     count = corrector.corrected
     graph = ByteGraph()
+    quality = graph.told("quality", KNOTS)
     seen = {level: graph.input(f"g.detail{level}", 2 * FOLDED_BANDS) for level in range(count + 1, 0, -1)}
     h, corrections = "", {}
     for level in range(count, 0, -1):
@@ -122,20 +105,18 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
         inputs = [seen[level], graph.depth_to_space(seen[level + 1])]
         if level < count:
             inputs.append(graph.depth_to_space(graph.conv(h, corrector.raise_[k])))  # type: ignore[arg-type]
-        h = graph.conv(graph.concat(*inputs), read, bias=graph.bias(f"bias{level}", len(read.bias)))
+        h = graph.conv(graph.concat(*inputs, graph.planes(quality, seen[level])), read)
         blocks: Any = corrector.blocks[k]
         for block in blocks:
             h = graph.block(h, block)
         corrections[f"c{level}"] = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
-    lam, names = torch.ones(1), [f"bias{level}" for level in range(1, count + 1)]
-    examples: dict[str, Tensor] = {"lam": lam, "low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
+    examples: dict[str, Tensor] = {"lam": torch.ones(1), "low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     for level in range(levels, 0, -1):
         examples[f"detail{level}"] = _folded(levels, level, torch.int16)
     for level in range(count, 0, -1):
         examples[f"c{level}"] = _folded(levels, level, torch.uint8)
-    first = to_onnx(_Biases(corrector), {"lam": lam}, names)
     last = to_onnx(_Wavelet(levels, count), examples, ["pixels"])
-    return _joined(["pixels"], first, graph.finish(corrections), last)
+    return _joined(graph.finish(corrections), last)
 
 
 def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
@@ -144,30 +125,14 @@ def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(1, FOLDED_BANDS, side >> level, 3 * (side >> level + 1), dtype=dtype)
 
 
-def _joined(outputs: list[str], *parts: bytes) -> bytes:
-    """One graph of several, with these outputs: what one computes under the name of another's input is that input."""
-    models = [onnx.load_model_from_string(part) for part in parts]
-    outside = [{value.name for value in (*model.graph.input, *model.graph.output)} for model in models]
-    result = models[0]
-    for number, model in enumerate(models):
-        _rename(model, f"part{number}.", keep=outside[number] - {"lam"})
-        model.ir_version = models[-1].ir_version
-    for model in models[1:]:
-        ready = {value.name for value in result.graph.output}
-        due = [value.name for value in model.graph.input if value.name in ready]
-        result = compose.merge_models(result, model, io_map=[(name, name) for name in due])
-    inputs = {value.name: value for value in result.graph.input}
-    lams = [name for name in inputs if name.endswith(".lam")]
-    for node in result.graph.node:
-        node.input[:] = ["lam" if name in lams else name for name in node.input]
-    inputs[lams[0]].name = "lam"
-    kept = [value for name, value in inputs.items() if name not in lams[1:]]
-    del result.graph.input[:]
-    result.graph.input.extend(kept)
-    results = {value.name: value for value in result.graph.output}
-    del result.graph.output[:]
-    result.graph.output.extend(results[name] for name in outputs)
-    return result.SerializeToString(deterministic=True)
+def _joined(first: bytes, last: bytes) -> bytes:
+    """One graph of two: what the first computes under the name of an input of the last is that input."""
+    models = [onnx.load_model_from_string(part) for part in (first, last)]
+    for model, prefix in zip(models, ("bytes.", "wavelet."), strict=True):
+        _rename(model, prefix, keep={value.name for value in (*model.graph.input, *model.graph.output)})
+        model.ir_version = models[0].ir_version
+    shared = [(value.name, value.name) for value in models[0].graph.output]
+    return compose.merge_models(models[0], models[1], io_map=shared).SerializeToString(deterministic=True)
 
 
 def _rename(model: onnx.ModelProto, prefix: str, keep: set[str]) -> None:
@@ -206,10 +171,8 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
     used = max(layer.accumulator_bound() for layer in prior.modules() if isinstance(layer, ByteConv)) / 2**24
     lam = recipe.lam_of_levels()
     arrays: dict[str, np.ndarray] = {"lam": lam.numpy()}
+    arrays["quality"] = quality_bytes(lam).to(torch.uint8).numpy()
     levels = prior.levels
-    for level, vector in enumerate(prior.vectors(lam.float()), start=1):
-        layer: Any = prior.low_entry if level == levels else prior.entries[network_of_level(level) - 1].mix
-        arrays[f"bias.{level}"] = whole_bias(layer, vector[..., 0, 0])
     arrays["details.reach"], arrays["details.counts"] = density_tables(
         prior.density, prior.density.skew_max + 1, REACH_MAX
     )
