@@ -3,10 +3,11 @@
     python scripts/generator_curves.py --data mnist vae=RUN wae=RUN gan=RUN
     python scripts/generator_curves.py --draw
 
-RUN: a model file, or the folder of a run of `rdae train ... --data mnist`. The distortion is the squared error of what
-a model shows (for a VAE the mean of its likelihood), summed over pixels in [0, 1]; no encoder is looked at. All models
-are judged on the same held-out pictures. A model trained on binarised pictures is judged on these grey ones too, unless
---binarise. Writes docs/results/generator-curves.json and docs/images/generator-curves.png.
+RUN: a model file, the folder of a run of `rdae train ... --data mnist`, or a folder that explicit_and_implicit.py made.
+The distortion is the squared error of what a model shows (for a VAE the mean of its likelihood), summed over pixels in
+[0, 1]; no encoder is looked at. All models are judged on the same held-out pictures. A model trained on binarised
+pictures is judged on these grey ones too, unless --binarise. Writes docs/results/generator-curves.json and
+docs/images/generator-curves.png.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+
+import explicit_and_implicit
 
 from rdae.data.arrays import Binarisation
 from rdae.data.sources import open_data
@@ -28,6 +31,15 @@ DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results" / "generator-curves.json"
 BETAS = (0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 MARKED = 1.0
+
+
+def opened(run: Path) -> tuple[Any, dict[str, Any]]:
+    """A model in `eval()` mode, and its shape of an example, recipe and options."""
+    if not (run / explicit_and_implicit.WEIGHTS_FILE).exists():
+        return open_model(run)
+    model, kept = explicit_and_implicit.opened(run)
+    recipe = explicit_and_implicit.KINDS[kept["kind"]].recipe
+    return model, {"event": [1, 28, 28], "recipe": recipe, "options": kept["options"]}
 
 
 def rows(curve: GeneratorCurve) -> list[dict[str, float]]:
@@ -86,14 +98,14 @@ def main() -> None:
         models = []
         for word in arguments.models:
             name, _, run = word.partition("=")
-            saved = open_model(run)
-            if list(y.shape[1:]) != saved.card["event"]:
-                raise SystemExit(f"{run} was trained on {saved.card['event']}, the pictures are {list(y.shape[1:])}.")
+            model, card = opened(Path(run))
+            if list(y.shape[1:]) != card["event"]:
+                raise SystemExit(f"{run} was trained on {card['event']}, the pictures are {list(y.shape[1:])}.")
             began = time.perf_counter()
-            curve = generator_curve(saved.model, y, BETAS, **settings)
+            curve = generator_curve(model, y, BETAS, **settings)
             seconds = time.perf_counter() - began
             models.append({
-                "name": name, "recipe": saved.card["recipe"], "options": saved.card["options"], "seconds": seconds,
+                "name": name, "recipe": card["recipe"], "options": card["options"], "seconds": round(seconds),
                 "points": rows(curve),
             })  # fmt: skip
             print(f"{name}: {seconds:.0f} s", *models[-1]["points"], sep="\n  ", flush=True)
