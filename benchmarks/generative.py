@@ -5,7 +5,8 @@
 PYTHON is an interpreter of an environment with torch and pythae 0.1.2. Network (784-200-200-50, tanh), batch 100, data
 (binarised, in memory), optimiser (Adam) and threads are the same for all. An epoch is a run of two epochs less a run of
 one. The bare loop differs from the package's in nothing but the loop: it keeps the weight average too, for a share of
-the time that is told apart.
+the time that is told apart. Two more rows bound what any loop could do: the same steps through `torch.compile` (which
+needs a C++ compiler; what compiling itself takes is not counted), and the matrix products of the network alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +51,39 @@ def looped(recipe: GenerativeRecipe, steps: int) -> float:
             train(replace(recipe, steps=epochs * steps), settings)
             times.append(time.perf_counter() - began)
     return times[1] - times[0]
+
+
+def compiled(recipe: GenerativeRecipe) -> Any:
+    """The loss of a model in `torch.compile`, once for all rounds."""
+    model = recipe.model().train()
+    step = Step(1, 0, slice(None))  # a step's number and seed draw its noise: one for all, or each would be compiled
+    loss = torch.compile(lambda batch: recipe.loss(model, batch, step)[0])
+    return model, loss
+
+
+def compiled_epoch(recipe: GenerativeRecipe, steps: int, model: Any, loss: Any) -> float:
+    """Seconds of an epoch of a plain loop over the compiled loss."""
+    optimizer = recipe.optimizer(model)
+    values = recipe.data.values.float()
+    began = time.perf_counter()
+    order = torch.randperm(len(values))
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(values[order[step * BATCH : (step + 1) * BATCH]]).backward()
+        optimizer.step()
+    return time.perf_counter() - began
+
+
+def products(steps: int, pixels: int) -> float:
+    """Seconds of the matrix products of an epoch: each layer's outputs, and both of its gradients."""
+    layers = [(pixels, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 2 * LATENT)]
+    layers += [(LATENT, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, pixels)]
+    parts = [(torch.randn(BATCH, a), torch.randn(a, b), torch.randn(BATCH, b)) for a, b in layers]
+    began = time.perf_counter()
+    for _ in range(steps):
+        for x, weight, gradient in parts:
+            _ = x @ weight, x.T @ gradient, gradient @ weight.T
+    return time.perf_counter() - began
 
 
 def bare(recipe: GenerativeRecipe, steps: int, *, average: bool) -> float:
@@ -90,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--pythae", metavar="PYTHON")
+    parser.add_argument("--compile", action="store_true", help="with a row for torch.compile")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=60_000)
     parser.add_argument("--json", type=Path)
@@ -101,7 +137,12 @@ def main() -> None:
         "rdae": lambda: looped(recipe, steps),
         "bare PyTorch": lambda: bare(recipe, steps, average=False),
         "bare PyTorch, weights averaged": lambda: bare(recipe, steps, average=True),
+        "matrix products alone": lambda: products(steps, data.values[0].numel()),
     }
+    if arguments.compile:
+        model, loss = compiled(recipe)
+        compiled_epoch(recipe, 3, model, loss)
+        runs["bare PyTorch, compiled"] = lambda: compiled_epoch(recipe, steps, model, loss)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.pythae:
             path = Path(folder) / "data.npy"
