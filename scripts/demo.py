@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from jpeg_family import jpeg2000_of_size, jpeg_of_size, pixels_of
 from PIL import Image
 from side_by_side import busiest, side_by_side
 
 import rdae
 from rdae.coding.fidelity import ms_ssim, psnr
+from rdae.coding.peers import Jpeg
 
 QUALITY = 20.0
 CROP = (320, 240)
@@ -38,11 +38,11 @@ def main(images: Path, output: Path) -> None:
         decoded = time.perf_counter()
         (output / f"{path.stem}.rdae").write_bytes(data)
         rows = [("rdae", data, shown, encoded - began, decoded - encoded)]
-        for name, make in (("JPEG 2000", jpeg2000_of_size), ("JPEG", jpeg_of_size)):
+        for name, make in (("JPEG 2000", Jpeg2000().of_size), ("JPEG", Jpeg().of_size)):
             began = time.perf_counter()
             other = make(image, len(data))
             encoded = time.perf_counter()
-            pixels = pixels_of(other)
+            pixels = Jpeg().decode(other)
             rows.append((name, other, pixels, encoded - began, time.perf_counter() - encoded))
         for name, file, pixels, encode, decode in rows:
             bpp = 8 * len(file) / (image.width * image.height)

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jpeg_family import jpeg, jpeg2000_of_size, jpeg_from_size, pixels_of
 from PIL import Image
-from side_by_side import busiest, side_by_side
+from side_by_side import side_by_side
 
 import rdae
 from rdae.coding.fidelity import ms_ssim, psnr, psnr_luma_chroma
+from rdae.coding.peers import Jpeg, Jpeg2000
+from rdae.reports.crops import busiest
 
 BPP = 0.113
 CROP = (320, 240)
@@ -39,11 +40,12 @@ def coded(image: Image.Image, size: int) -> list[Coded]:
     """The picture through each codec at about `size` bytes."""
     ours = rdae.load("photo")
     data = ours.compress(image, size=size)
-    wavelet, blocks = jpeg2000_of_size(image, size), jpeg_from_size(image, size)
+    jpeg, jpeg2000 = Jpeg(), Jpeg2000()
+    wavelet, blocks = jpeg2000.of_size(image, size), jpeg.from_size(image, size)
     return [
         Coded("rdae photo", len(data), ours.decompress(data).pixels, False),
-        Coded("JPEG 2000", len(wavelet), pixels_of(wavelet), False),
-        Coded("JPEG", len(blocks), pixels_of(blocks), blocks == jpeg(image, 1)),
+        Coded("JPEG 2000", len(wavelet), jpeg2000.decode(wavelet), False),
+        Coded("JPEG", len(blocks), jpeg.decode(blocks), blocks == jpeg.encode(image, 1)),
     ]
 
 

@@ -7,31 +7,33 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jpeg_family import jpeg, jpeg2000, pixels_of
 from PIL import Image
-from scipy.interpolate import PchipInterpolator
 
 import rdae
 from rdae.coding.fidelity import ms_ssim, psnr
+from rdae.coding.peers import FileCodec, Jpeg, Jpeg2000, Learned
+from rdae.measures.bd_rate import RateCurve, bd_rate
 
 Curve = list[dict[str, float]]
 
 QUALITIES = (0, 2, 4, 8, 12, 17, 22, 28, 34, 40, 47, 54)
 RATES = (0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2)
+SPAN = (0.1, 1.0)  # bits per pixel of JPEG 2000, of the BD rate
 JPEG_QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
-def curve(images: list[Image.Image], settings: tuple, code: Callable) -> Curve:
-    """Mean over images, at each setting, of bits per pixel, PSNR and MS-SSIM; `code` returns bytes and pixels."""
+def curve(images: list[Image.Image], settings: Sequence[float], codec: FileCodec) -> Curve:
+    """Mean over images, at each setting, of bits per pixel, PSNR and MS-SSIM."""
     points = []
     for setting in settings:
         rows = []
         for image in images:
-            data, shown = code(image, setting)
+            data = codec.encode(image, setting)
+            shown = codec.decode(data)
             original = np.asarray(image)
             rows.append((8 * len(data) / (image.width * image.height), psnr(original, shown), ms_ssim(original, shown)))
         bpp, dB, similarity = np.mean(rows, axis=0)
@@ -40,22 +42,9 @@ def curve(images: list[Image.Image], settings: tuple, code: Callable) -> Curve:
     return points
 
 
-def at_rates(points: Curve, rates: np.ndarray) -> np.ndarray:
-    """PSNR at given bits per pixel: PCHIP over ln bpp; NaN beyond what was measured."""
-    x, y = np.log([p["bpp"] for p in points]), [p["psnr_db"] for p in points]
-    return PchipInterpolator(x, y, extrapolate=False)(np.log(rates))
-
-
-def bd_rate(points: Curve, anchor: Curve, low: float, high: float) -> float:
-    """Mean difference in rate at equal PSNR, percent, over the PSNR span of the anchor between two rates (PCHIP)."""
-    span = at_rates(anchor, np.array([low, high]))
-    if not points[0]["psnr_db"] <= span[0] <= span[1] <= points[-1]["psnr_db"]:
-        raise SystemExit(
-            f"The curve {points[0]['psnr_db']:.2f}-{points[-1]['psnr_db']:.2f} dB does not cover {span} dB."
-        )
-    grid = np.linspace(span[0], span[1], 500)
-    logs = [PchipInterpolator([p["psnr_db"] for p in c], np.log([p["bpp"] for p in c]))(grid) for c in (points, anchor)]
-    return float(100 * (np.exp(np.trapezoid(logs[0] - logs[1], grid) / (grid[-1] - grid[0])) - 1))
+def rate_curve(points: Curve) -> RateCurve:
+    """PSNR against bits per pixel."""
+    return RateCurve.of((p["bpp"] for p in points), (p["psnr_db"] for p in points))
 
 
 def draw(curves: dict[str, Curve], path: Path, title: str) -> None:
@@ -86,38 +75,30 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--model", default="photo")
     arguments = parser.parse_args()
-    codec = rdae.load(arguments.model)
     images = [Image.open(p).convert("RGB") for p in sorted(arguments.folder.glob("*.png"))]
-
-    def ours(image: Image.Image, quality: float) -> tuple[bytes, np.ndarray]:
-        data = codec.compress(image, quality)
-        return data, codec.decompress(data).pixels
-
-    def other(make: Callable) -> Callable:
-        def code(image: Image.Image, setting: float) -> tuple[bytes, np.ndarray]:
-            data = make(image, setting)
-            return data, pixels_of(data)
-
-        return code
-
+    ours = Learned(arguments.model)
+    model = rdae.load(arguments.model).model
     curves: dict[str, Curve] = {}
-    for name, settings, code in (
+    for name, settings, codec in (
         ("rdae photo", QUALITIES, ours),
-        ("JPEG 2000 (Pillow, 9/7)", RATES, other(jpeg2000)),
-        ("JPEG (Pillow)", JPEG_QUALITIES, other(jpeg)),
+        ("JPEG 2000 (Pillow, 9/7)", RATES, Jpeg2000()),
+        ("JPEG (Pillow)", JPEG_QUALITIES, Jpeg()),
     ):
         print(name)
-        curves[name] = curve(images, settings, code)
-    mine, anchor = curves["rdae photo"], curves["JPEG 2000 (Pillow, 9/7)"]
+        curves[name] = curve(images, settings, codec)
+    mine, anchor = rate_curve(curves["rdae photo"]), rate_curve(curves["JPEG 2000 (Pillow, 9/7)"])
     rates = np.arange(0.1, 1.001, 0.1)
-    gains = at_rates(mine, rates) - at_rates(anchor, rates)
+    gains = mine.quality_at(rates) - anchor.quality_at(rates)
+    found, span = bd_rate(mine, anchor, SPAN), anchor.quality_at(SPAN)
+    if found is None or not np.allclose(found[1:], span):
+        raise SystemExit(f"The curves do not both cover {span} dB: measure at more rates.")
     result = {
         "images": len(images),
-        "model": {"name": codec.model.name, "identity": codec.model.identity.hex()},
+        "model": {"name": model.name, "identity": model.identity.hex()},
         "curves": curves,
         "psnr_gain_over_jpeg2000_db": {f"{r:.1f} bpp": round(float(g), 3) for r, g in zip(rates, gains, strict=True)},
-        "bd_rate_against_jpeg2000_percent": round(bd_rate(mine, anchor, 0.1, 1.0), 2),
-        "bd_rate_range": "PSNR of JPEG 2000 between 0.1 and 1.0 bpp, PCHIP",
+        "bd_rate_against_jpeg2000_percent": round(found.percent, 2),
+        "bd_rate_range": f"PSNR of JPEG 2000 between {SPAN[0]} and {SPAN[1]} bpp, PCHIP",
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")

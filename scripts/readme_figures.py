@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from kodak import at_rates
+from kodak import rate_curve
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- kodak -->", "<!-- /kodak -->"
@@ -22,7 +22,7 @@ def main() -> None:
     curves = result["curves"]
     rows = ["| bits per pixel | " + " | ".join(f"{r:g}" for r in RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
     for name, points in curves.items():
-        cells = ["-" if np.isnan(v) else f"{v:.2f}" for v in at_rates(points, RATES)]
+        cells = ["-" if np.isnan(v) else f"{v:.2f}" for v in rate_curve(points).quality_at(RATES)]
         rows.append(f"| {name}, dB | " + " | ".join(cells) + " |")
     text = "\n".join(rows)
     saved = -result["bd_rate_against_jpeg2000_percent"]

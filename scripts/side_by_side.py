@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from rdae.reports.crops import busiest
+
 __all__ = ["busiest", "side_by_side"]
 
 
@@ -31,14 +33,3 @@ def side_by_side(
         part = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
         sheet.paste(part.resize((2 * width, 2 * height), Image.Resampling.NEAREST), (x, y + 36))
     return sheet
-
-
-def busiest(pixels: np.ndarray, crop: tuple[int, int]) -> tuple[int, int]:
-    """Top and left of the crop, `(width, height)`, with the most contrast between neighbours."""
-    grey = pixels.astype(np.float64).mean(2)
-    energy = np.abs(np.diff(grey, axis=0))[:, 1:] + np.abs(np.diff(grey, axis=1))[1:]
-    sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    width, height = crop
-    box = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    top, left = np.unravel_index(int(box.argmax()), box.shape)
-    return int(top), int(left)

@@ -209,8 +209,8 @@ def test_a_slow_file_holds_no_other_up(tmp_path):
 
 def test_jobs_share_the_cores_this_process_may_use(monkeypatch):
     monkeypatch.setattr(model, "usable_cores", lambda: 6)
-    assert [coding._threads(0, jobs) for jobs in (1, 2, 4, 9)] == [0, 3, 1, 1]
-    assert coding._threads(5, 2) == 5
+    assert [coding.threads_of(0, jobs) for jobs in (1, 2, 4, 9)] == [0, 3, 1, 1]
+    assert coding.threads_of(5, 2) == 5
 
 
 # --- the commands, in this process

@@ -386,10 +386,12 @@ def test_the_shipped_codec_beats_jpeg_at_the_lectures_size(scripts):
         assert ours[name] > jpeg[name]
 
 
-def test_a_jpeg_that_cannot_be_small_enough_is_its_smallest(scripts):
-    from jpeg_family import jpeg, jpeg_from_size
+def test_a_jpeg_that_cannot_be_small_enough_is_its_smallest():
     from PIL import Image
 
+    from rdae.coding.peers import Jpeg
+
+    jpeg, jpeg_from_size = Jpeg().encode, Jpeg().from_size
     image = Image.fromarray(photograph(64, 80, 50))
     assert jpeg_from_size(image, 10) == jpeg(image, 1)
     sizes = [len(jpeg(image, quality)) for quality in range(1, 96)]

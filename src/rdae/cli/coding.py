@@ -18,7 +18,7 @@ from rdae.errors import ImageError, RdaeError, TargetError
 if TYPE_CHECKING:
     from rdae.coding.files import Job, Plan
 
-__all__ = ["compress", "decompress", "info", "models"]
+__all__ = ["compress", "decompress", "display", "info", "models", "run", "threads_of"]
 
 Inputs = Annotated[list[Path], typer.Argument(help="Files and folders; folders are searched, nested.")]
 Output = Annotated[
@@ -62,14 +62,14 @@ def compress(
     except TargetError as error:
         raise typer.BadParameter(str(error)) from error
     plan = files.plan(inputs, output, files.SUFFIX, wanted=files.is_image)
-    codec = load(model or "photo", threads=_threads(threads, jobs))
+    codec = load(model or "photo", threads=threads_of(threads, jobs))
     target: dict[str, Any] = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the limit that counts
 
     def work(job: Job) -> str:
         return files.compress_file(codec, job, verify=verify, strip=strip, max_pixels=max_pixels, **target)
 
-    return _run(plan, work, jobs, overwrite, quiet)
+    return run(plan, work, jobs, overwrite, quiet)
 
 
 def decompress(
@@ -100,14 +100,14 @@ def decompress(
                     f"{job.target} stands beside {job.source} and may be its original. To replace it, say where the "
                     f"output goes: -o {job.target.parent}"
                 )
-    share = _threads(threads, jobs)
+    share = threads_of(threads, jobs)
     for name in shipped_models() if model is None else (model,):
         load(name, threads=share)  # once, before there are threads that would each load it
 
     def work(job: Job) -> str:
         return files.decompress_file(job, model=model, threads=share, max_pixels=max_pixels)
 
-    return _run(plan, work, jobs, overwrite, quiet)
+    return run(plan, work, jobs, overwrite, quiet)
 
 
 def info(
@@ -177,20 +177,20 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="As JSON, one ob
     return 0
 
 
-def _threads(threads: int, jobs: int) -> int:
+def threads_of(threads: int, jobs: int) -> int:
     from rdae.coding.model import usable_cores
 
     return threads or (max(1, usable_cores() // jobs) if jobs > 1 else 0)
 
 
-def _run(plan: Plan, work: Callable[[Job], str], jobs: int, overwrite: bool, quiet: bool) -> int:
+def run(plan: Plan, work: Callable[[Job], str], jobs: int, overwrite: bool, quiet: bool) -> int:
     """Runs a plan and reports it. What existed before counts as done: a second run succeeds."""
     from rdae.coding.files import clear_partial, run_jobs
 
     total, skipped, failed = len(plan.jobs), 0, bool(plan.unreadable)
     clear_partial({job.target.parent for job in plan.jobs})
     running = run_jobs(plan.jobs, work, workers=jobs, overwrite=overwrite)
-    with _display(0 if quiet else total) as show, closing(running) as outcomes:
+    with display(0 if quiet else total) as show, closing(running) as outcomes:
         for line in plan.unreadable:
             show(f"rdae: {line}", error=True)
         for outcome in outcomes:
@@ -217,7 +217,7 @@ class Show(Protocol):
 
 
 @contextmanager
-def _display(total: int) -> Iterator[Show]:
+def display(total: int) -> Iterator[Show]:
     """Reports go to stdout and errors to stderr, whatever these are; with a bar where stderr is a terminal."""
     if total < 2 or not sys.stderr.isatty():
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from rdae import __version__
-from rdae.cli import coding, generating, judging, measuring, sweeping, training
+from rdae.cli import archiving, coding, evaluating, generating, judging, measuring, sweeping, training
 from rdae.errors import RdaeError
 
 __all__ = ["app", "main"]
@@ -46,11 +46,16 @@ app.command("compress")(coding.compress)
 app.command("decompress")(coding.decompress)
 app.command("info")(coding.info)
 app.command("models")(coding.models)
+app.command("pack")(archiving.pack)
+app.command("unpack")(archiving.unpack)
+app.command("list")(archiving.list_members)
+app.command("verify")(archiving.verify)
 app.command("train")(training.train)
 for command in (generating.sample, generating.reconstruct, generating.interpolate, generating.traverse):
     app.command(command.__name__)(command)
 app.command("judge")(judging.judge)
 app.command("measure")(measuring.measure)
+app.command("evaluate")(evaluating.evaluate)
 app.command("sweep")(sweeping.sweep)
 app.command("limits")(sweeping.limits)
 

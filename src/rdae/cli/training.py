@@ -20,7 +20,7 @@ __all__ = ["Accelerator", "Precision", "RecipeName", "option", "published", "tra
 
 EXTRA = {"lightning_fabric", "onnx", "tensorboard", "torch"}  # what the extra `train` installs
 HIDDEN = "--dask"  # an address of the user's network
-PRIVATE = ("--data", "--valid", "--out", "-o")  # options whose values are places on the user's machine
+PRIVATE = ("--data", "--valid", "--out", "-o", "--from")  # options whose values are places on the user's machine
 
 
 class RecipeName(enum.StrEnum):
@@ -114,13 +114,19 @@ def _name(place: str) -> str:
 
 
 def train(
-    recipe: Annotated[RecipeName, typer.Argument(help="What to train; photo is what the package ships.")],
     data: Annotated[
         str,
         typer.Option(
             "--data", help="Folder of images; for a generative model also a .npy, .npz or idx file, mnist, sprites, ..."
         ),
     ],
+    recipe: Annotated[
+        RecipeName | None, typer.Argument(help="What to train; photo is what the package ships. --from tells it too.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Begin with the weights of a shipped codec, a run's folder or a checkpoint."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder of the run; an unfinished run goes on."),
@@ -148,13 +154,20 @@ def train(
     validate_steps: Annotated[int, typer.Option("--validate-steps", min=1, help="Steps between validations.")] = 1000,
     terms: Annotated[str, typer.Option("--terms", help="Licence of the data, for the model card.")] = "not stated",
 ) -> int:
-    """Train a codec on a folder of images, or a generative model on any data; ends with a file ready to use."""
+    """Train a codec on a folder of images, or a generative model on any data; ends with a file ready to use.
+
+    With --from photo the shipped codec is adapted to a collection of your own.
+    """
+    if recipe is None and start is None:
+        raise typer.BadParameter("name a recipe, or weights to begin with (--from).")
     with training_extra():
         from rdae.recipes.order import Order
+        from rdae.training.start import find_start
+    name = recipe.value if recipe else find_start(str(start)).recipe
     order = Order(
-        recipe=recipe.value, data=data, out=out or Path("runs") / recipe.value, valid=valid, steps=steps, batch=batch,
-        size=size, kind=kind, options=dict(option(text) for text in options or []), terms=terms,
-        command=published(sys.argv[1:]),
+        recipe=name, start=start, data=data, out=out or Path("runs") / (f"{name}-adapted" if start else name),
+        valid=valid, steps=steps, batch=batch, size=size, kind=kind,
+        options=dict(option(text) for text in options or []), terms=terms, command=published(sys.argv[1:]),
         settings={
             "seed": seed, "accelerator": accelerator.value, "devices": devices, "nodes": nodes,
             "precision": precision.value, "workers": workers, "validate_steps": validate_steps,

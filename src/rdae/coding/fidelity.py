@@ -1,4 +1,4 @@
-"""How near a decoded image is to the original: PSNR and MS-SSIM of arrays, without PyTorch."""
+"""How near a decoded image is to the original: PSNR, MS-SSIM and GMSD of arrays, without PyTorch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 
 from rdae.errors import ShapeError
 
-__all__ = ["ms_ssim", "psnr", "psnr_luma_chroma"]
+__all__ = ["gmsd", "ms_ssim", "psnr", "psnr_luma_chroma"]
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
+GRADIENT_FLOOR = 170.0  # squared levels out of 255; smaller gradients count as none
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -78,6 +79,39 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     return float(product.mean())
 
 
+def gmsd(a: np.ndarray, b: np.ndarray) -> float:
+    """Gradient magnitude similarity deviation (Xue, Zhang, Mou & Bovik 2014): 0 for equal images, more is worse.
+
+    Luma is halved by means of 2 x 2 pixels; `m` is the magnitude of its gradient (Prewitt, weights of a third). The
+    similarity of each place is `(2 m_a m_b + c) / (m_a^2 + m_b^2 + c)`, c = 170, and the measure is its standard
+    deviation over the image: an image damaged in places is worse than one damaged a little everywhere. As the authors'
+    code has it, the image is black beyond its border; unlike there, luma is not rounded.
+
+    Args:
+        a, b: `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, uint8 or uint16, sides of at least 3.
+    """
+    _same(a, b)
+    if min(a.shape[:2]) < 3 or np.atleast_3d(a).shape[2] not in (1, 3):
+        raise ShapeError(f"GMSD needs (H, W) or (H, W, 3) with sides of at least 3, but the images are {a.shape}.")
+    m_a, m_b = (_gradient(_halve(_luma(z) * (255 / _peak(a)), front=False)[0]) for z in (a, b))
+    similarity = (2 * m_a * m_b + GRADIENT_FLOOR) / (m_a**2 + m_b**2 + GRADIENT_FLOOR)
+    return float(similarity.std(ddof=1))
+
+
+def _luma(a: np.ndarray) -> np.ndarray:
+    """`(1, H, W)`."""
+    planes = np.atleast_3d(a).astype(np.float64)
+    return (planes @ np.array(LUMA) if planes.shape[2] == 3 else planes[..., 0])[None]
+
+
+def _gradient(x: np.ndarray) -> np.ndarray:
+    """Its magnitude at each pixel, by Prewitt's filters; zero beyond the border."""
+    x = np.pad(x, 1)
+    across = (x[:, :-2] - x[:, 2:]) / 3
+    down = (x[:-2] - x[2:]) / 3
+    return np.hypot(across[:-2] + across[1:-1] + across[2:], down[:, :-2] + down[:, 1:-1] + down[:, 2:])
+
+
 def _same(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise ShapeError(f"The images are {a.shape} and {b.shape}. Compare images of one size and kind.")
@@ -87,14 +121,23 @@ def _blur(x: np.ndarray) -> np.ndarray:
     at = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-(at**2) / (2 * SIGMA**2))
     window /= window.sum()
-    height, width = x.shape[1] - WINDOW + 1, x.shape[2] - WINDOW + 1
-    rows = sum(w * x[:, k : k + height] for k, w in enumerate(window))
-    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(window))
+    return _along(_along(x, window, 1), window, 2)
 
 
-def _halve(x: np.ndarray) -> np.ndarray:
-    """Mean of 2 x 2 blocks; an odd side is padded with zeros in front, as the common implementations do."""
-    x = np.pad(x, ((0, 0), (x.shape[1] % 2, x.shape[1] % 2), (x.shape[2] % 2, x.shape[2] % 2)))
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    x = x[:, :height, :width]
+def _along(x: np.ndarray, window: np.ndarray, axis: int) -> np.ndarray:
+    """Correlation with a symmetric window of odd length along one axis, without padding."""
+    size, middle = x.shape[axis] - len(window) + 1, len(window) // 2
+    at = [np.s_[:, k : k + size] if axis == 1 else np.s_[:, :, k : k + size] for k in range(len(window))]
+    total = window[middle] * x[at[middle]]
+    pair = np.empty_like(total)
+    for k in range(middle):
+        np.add(x[at[k]], x[at[-1 - k]], out=pair)
+        pair *= window[k]
+        total += pair
+    return total
+
+
+def _halve(x: np.ndarray, *, front: bool = True) -> np.ndarray:
+    """Mean of 2 x 2 blocks; an odd side is padded with a zero, in front as common implementations of MS-SSIM do."""
+    x = np.pad(x, ((0, 0), *((side % 2, 0) if front else (0, side % 2) for side in x.shape[1:])))
     return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4

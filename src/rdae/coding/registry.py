@@ -18,7 +18,7 @@ from rdae.coding.image import to_array, to_pil
 from rdae.coding.model import load_model, shipped_models
 from rdae.errors import ModelError
 
-__all__ = ["codec_for", "compress", "decompress", "load"]
+__all__ = ["codec_for", "compress", "decompress", "load", "shipped_as"]
 
 Value = TypeVar("Value")
 
@@ -67,6 +67,14 @@ def load(model: str | Path = "photo", *, threads: int = 0) -> Codec:
     return _codecs.get((_state(model), threads), lambda: Codec(load_model(model, threads=threads)))
 
 
+def shipped_as(identity: bytes) -> str | None:
+    """Name of the shipped model of an identity; None where this version ships no such model."""
+    for name, path in shipped_models().items():
+        if _identities.get(_state(path), lambda path=path: load_model(path).identity) == identity:  # type: ignore[misc]
+            return name
+    return None
+
+
 def codec_for(data: bytes, model: str | Path | None = None, *, name: str = "data", threads: int = 0) -> Codec:
     """The codec that a file needs: the given model, or the shipped one that the file names.
 
@@ -77,9 +85,9 @@ def codec_for(data: bytes, model: str | Path | None = None, *, name: str = "data
     if model is not None:
         return load(model, threads=threads)
     wanted = parse_header(data, name).model
-    for path in shipped_models().values():
-        if _identities.get(_state(path), lambda path=path: load_model(path).identity) == wanted:  # type: ignore[misc]
-            return load(path.stem, threads=threads)
+    shipped = shipped_as(wanted)
+    if shipped is not None:
+        return load(shipped, threads=threads)
     raise ModelError(
         f"{name} was made with model {wanted.hex()}, which is not shipped with this version of rdae. "
         "Pass the codec file it was made with (model=..., --model)."

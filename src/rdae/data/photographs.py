@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rdae.coding.image import read_picture, to_pil
+from rdae.coding.image import Picture, read_picture, to_pil
 from rdae.errors import DataError, RdaeError
 
-__all__ = ["Crops", "decoded_images", "find_images", "read_rgb", "whole_images"]
+__all__ = ["Crops", "decoded_images", "find_images", "read_rgb", "rgb_of", "whole_images"]
 
 log = logging.getLogger("rdae")
 CACHE_BYTES = 1 << 30
@@ -62,7 +62,11 @@ def read_rgb(path: Path) -> np.ndarray:
         ImageError: the file is damaged, or its values have no declared range.
         LimitError: it has more pixels than the codec takes.
     """
-    picture = read_picture(path)
+    return rgb_of(read_picture(path))
+
+
+def rgb_of(picture: Picture) -> np.ndarray:
+    """Pixels of a picture as it should be seen, as of `read_rgb`."""
     pixels = picture.pixels
     if picture.deep:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -17,6 +17,7 @@ from rdae.training.array_recipe import ArrayRecipe
 from rdae.training.codec_file import codec_file
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.loop import Settings, train
+from rdae.training.start import Start, find_start
 
 __all__ = ["Order", "with_held_out"]
 
@@ -29,6 +30,7 @@ class Order:
 
     Args:
         recipe: its name.
+        start: where weights to begin with are, as `find_start` takes it; None for fresh ones. Codecs only.
         data: a folder of images; for a generative recipe also a file of arrays or the name of a set.
         out: folder of the run; an unfinished run goes on, a finished one is not repeated.
         valid: held-out data; named sets bring their own.
@@ -43,6 +45,7 @@ class Order:
     recipe: str
     data: str
     out: Path
+    start: str | None = None
     valid: str | None = None
     steps: int | None = None
     batch: int | None = None
@@ -69,10 +72,12 @@ class Order:
         Raises:
             RdaeError: what recipe, data, loop or file refuse; each says what to change.
         """
-        recipe = self._codec() if self.is_codec else self._generative()
+        start = None if self.start is None else find_start(self.start)
+        recipe = self._codec(start) if self.is_codec else self._generative()
         recipe = replace(recipe, steps=self.steps or recipe.steps, batch=self.batch or recipe.batch)
         valid = Path(self.valid) if self.valid else None
-        checkpoint = train(recipe, Settings(data=Path(self.data), out=self.out, valid=valid, **self.settings))
+        settings = Settings(data=Path(self.data), out=self.out, valid=valid, **self.settings)
+        checkpoint = train(recipe, settings, start and start.weights)
         if checkpoint is None:
             return None
         if isinstance(recipe, CodecRecipe):
@@ -83,15 +88,21 @@ class Order:
             file.write(packed)
         return self.target
 
-    def _codec(self) -> CodecRecipe:
+    def _codec(self, start: Start | None) -> CodecRecipe:
         if self.options or self.kind:
             raise DataError(f"--set and --kind are for generative recipes; {self.recipe} is a codec. Leave them out.")
         if self.size is not None and self.size % CODEC_SIDE:
             raise DataError(f"--size {self.size} is no multiple of {CODEC_SIDE}.")
         recipe = CODEC_RECIPES[self.recipe]()
+        if start is not None:
+            if start.recipe != self.recipe:
+                raise DataError(f"{self.start} holds weights of {start.recipe}, not {self.recipe}. Leave the name out.")
+            recipe = recipe.adapting(start.parent)
         return replace(recipe, size=self.size or recipe.size)
 
     def _generative(self) -> ArrayRecipe:
+        if self.start is not None:
+            raise DataError(f"--from is for codecs; {self.recipe} is a generative recipe. Leave it out.")
         examples, test = with_held_out(self.data, self.valid, self.kind, self.size)
         return generative_recipe(self.recipe, examples, test, self.options)
 

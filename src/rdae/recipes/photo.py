@@ -12,6 +12,8 @@ from rdae.training.codec_recipe import CodecRecipe
 __all__ = ["photo"]
 
 LEVELS = 5
+# what tables and the curves over quality are made from: large in a codec file, and hardly another for other pictures
+KEPT = ("prior.density.", "prior.low.density.", "prior.quality.", "decoder.refiner.quality.")
 
 
 def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate: float = 2e-3) -> CodecRecipe:
@@ -28,4 +30,5 @@ def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate:
         size=size,
         learning_rate=learning_rate,
         multiple=2 ** (LEVELS + 1),
+        kept=KEPT,
     )

@@ -50,7 +50,9 @@ class ByteGraph:
     def planes(self, told: str, like: str) -> str:
         """Constant planes of such bytes, of the height and width of another value."""
         size = self._add("Shape", [like], start=2)
-        return self._add("Expand", [told, self._add("Concat", [self._array(np.ones(2, dtype=np.int64)), size], axis=0)])
+        return self._add(
+            "Expand", [told, self._add("Concat", [self._constant(np.ones(2, dtype=np.int64)), size], axis=0)]
+        )
 
     def conv(self, x: str, layer: ByteConv, *, zero: int = 0, unit: float = 1.0) -> str:
         """A layer; its output is `round(sum * step / unit) + zero`, clipped to a byte."""
@@ -60,9 +62,9 @@ class ByteGraph:
         return self._add(
             "QLinearConv",
             [
-                x, self._array(np.float32(1)), self._array(np.uint8(0)), self._array(whole), self._array(step.numpy()),
-                self._array(np.zeros(len(whole), dtype=np.int8)), self._array(np.float32(unit)),
-                self._array(np.uint8(zero)), self._array(whole_bias(layer)),
+                x, self._constant(np.float32(1)), self._constant(np.uint8(0)), self._array(whole),
+                self._array(step.numpy()), self._constant(np.zeros(len(whole), dtype=np.int8)),
+                self._constant(np.float32(unit)), self._constant(np.uint8(zero)), self._array(whole_bias(layer)),
             ],
             kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4,
         )  # fmt: skip
@@ -74,7 +76,7 @@ class ByteGraph:
 
     def add(self, h: str, change: str) -> str:
         """`h + change` for a signed change, clipped to a byte."""
-        one, zero, middle = self._array(np.float32(1)), self._array(np.uint8(0)), self._array(np.uint8(SIGNED_ZERO))
+        one, zero, middle = (self._constant(x) for x in (np.float32(1), np.uint8(0), np.uint8(SIGNED_ZERO)))
         return self._add("QLinearAdd", [h, one, zero, change, one, middle, one, zero], domain="com.microsoft")
 
     def concat(self, *parts: str) -> str:
@@ -87,7 +89,7 @@ class ByteGraph:
 
     def clip(self, x: str, low: int, high: int) -> str:
         """Bytes no smaller than low and no larger than high."""
-        return self._add("Clip", [x, self._array(np.uint8(low)), self._array(np.uint8(high))])
+        return self._add("Clip", [x, self._constant(np.uint8(low)), self._constant(np.uint8(high))])
 
     def finish(self, outputs: dict[str, str]) -> bytes:
         """The graph; `outputs` says which computed value each output is."""
@@ -107,11 +109,15 @@ class ByteGraph:
         self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def _array(self, array: np.ndarray | np.generic) -> str:
+    def _constant(self, array: np.ndarray | np.generic) -> str:
+        """An array that nothing is learned of; the same one for all that are equal."""
         array = np.asarray(array)
         for name, known in self._arrays.items():
-            if known.dtype == array.dtype and known.shape == array.shape and np.array_equal(known, array):
+            if name.startswith("c") and known.dtype == array.dtype and np.array_equal(known, array):
                 return name
-        name = f"k{len(self._arrays)}"
+        return self._array(array, kind="c")
+
+    def _array(self, array: np.ndarray, kind: str = "k") -> str:
+        name = f"{kind}{len(self._arrays)}"
         self._arrays[name] = array
         return name

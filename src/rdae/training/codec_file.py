@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from rdae.coding.delta import apply_delta, make_delta
 from rdae.data.photographs import decoded_images
 from rdae.errors import DataError
 from rdae.priors.pyramid import PyramidPrior
@@ -13,12 +14,15 @@ from rdae.training.checkpoint import load_checkpoint
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import export_pyramid
 from rdae.training.export_convolutional import export_convolutional
+from rdae.training.start import shipped_parent
 
 __all__ = ["codec_file"]
 
 
 def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str, command: str) -> bytes:
     """The codec file of a run, made from its averaged weights.
+
+    That of an adaptation has its weights on the grid around those of its parent, which a small delta can carry.
 
     Args:
         recipe: that was trained.
@@ -44,7 +48,10 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
         },
     }
     export = export_pyramid if isinstance(model.prior, PyramidPrior) else export_convolutional
-    return export(model, recipe, card)
+    if recipe.parent is None:
+        return export(model, recipe, card)
+    parent = shipped_parent(recipe.parent)
+    return apply_delta(parent, make_delta(parent, export(model, recipe, {**card, "parent": recipe.parent})))
 
 
 def _amount(data: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = ["CodecRecipe", "draw_lam", "step_loss", "validate"]
 
 QUALITIES = (15, 30, 45, 60)
 PSNR_MAX = 100.0
+ADAPTED_STEPS, ADAPTED_RATE = 1000, 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,27 @@ class CodecRecipe(Recipe):
         quality_lam: lam at quality 0 and at quality 100.
         size: crops are `size x size`.
         multiple: images must have sides that are multiples of this.
+        parent: identity of the shipped codec, in hexadecimal digits, that an adaptation began from.
+        kept: how the names of weights begin that an adaptation leaves alone, so that a small delta can carry it.
     """
 
     lam: tuple[float, float]
     quality_lam: tuple[float, float]
     size: int
     multiple: int
+    parent: str | None = None
+    kept: tuple[str, ...] = ()
+
+    def adapting(self, parent: str | None) -> CodecRecipe:
+        """The recipe for going on from trained weights on a collection of one's own: shorter, and slower to change.
+
+        Args:
+            parent: identity of the shipped codec whose weights they are; None for another model.
+        """
+        return replace(
+            self, parent=parent, steps=ADAPTED_STEPS, learning_rate=ADAPTED_RATE, warmup=20, weight_decay=0.0,
+            average=0.99,
+        )  # fmt: skip
 
     def lam_at(self, share: float | Tensor) -> Any:
         """lam at a share of the way from quality 0 to quality 100, a number or a tensor; ln lam is linear in it."""
@@ -53,10 +69,15 @@ class CodecRecipe(Recipe):
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW over all parameters, once it is known that the model's gains are learned for every lam to be drawn.
 
+        With a `parent` those that are `kept` no longer learn.
+
         Raises:
             ModelError: the model's gains cover less than `lam` and `quality_lam`.
         """
         require_range(model, (min(self.lam[0], self.quality_lam[0]), max(self.lam[1], self.quality_lam[1])))
+        if self.parent is not None:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(not name.startswith(self.kept))
         return super().optimizer(model)
 
     def batches(self, data: Path, *, seed: int, rank: int, world: int) -> Crops:

@@ -109,12 +109,12 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
         blocks: Any = corrector.blocks[k]
         for block in blocks:
             h = graph.block(h, block)
-        corrections[f"c{level}"] = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
+        corrections[f"correction{level}"] = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
     examples: dict[str, Tensor] = {"lam": torch.ones(1), "low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     for level in range(levels, 0, -1):
         examples[f"detail{level}"] = _folded(levels, level, torch.int16)
     for level in range(count, 0, -1):
-        examples[f"c{level}"] = _folded(levels, level, torch.uint8)
+        examples[f"correction{level}"] = _folded(levels, level, torch.uint8)
     last = to_onnx(_Wavelet(levels, count), examples, ["pixels"])
     return _joined(graph.finish(corrections), last)
 

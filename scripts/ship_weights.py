@@ -1,0 +1,31 @@
+"""Makes src/rdae/coding/models/photo.weights: the averaged weights behind the shipped codec, to adapt it from.
+
+python scripts/ship_weights.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rdae.coding.files import whole_file
+from rdae.coding.model import load_model, shipped_models
+from rdae.training.checkpoint import load_newest
+from rdae.training.start import WEIGHTS_SUFFIX, weights_file
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    """Writes the file beside the codec file."""
+    state = load_newest(ROOT / "models" / "photo")
+    if state is None:
+        raise SystemExit("models/photo holds no checkpoint")
+    target = shipped_models()["photo"].with_suffix(WEIGHTS_SUFFIX)
+    data = weights_file(state["recipe"]["name"], state["average"]["average"], load_model("photo").identity)
+    with whole_file(target) as file:
+        file.write(data)
+    print(f"{target}: {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    main()
