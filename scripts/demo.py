@@ -16,7 +16,6 @@ from side_by_side import busiest, side_by_side
 import rdae
 from rdae.coding.fidelity import ms_ssim, psnr
 from rdae.coding.peers import Jpeg, Jpeg2000
-from rdae.coding.peers import Jpeg
 
 QUALITY = 20.0
 CROP = (320, 240)
