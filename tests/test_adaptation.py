@@ -18,10 +18,11 @@ from PIL import Image
 
 import rdae.coding.model as model_module
 from rdae.cli.training import published
-from rdae.coding.archive import Archive, carried, pack
+from rdae.coding.archive import Archive, carried
 from rdae.coding.codec import Codec
 from rdae.coding.files import Job
 from rdae.coding.model import load_model, shipped_models, unpack_model
+from rdae.coding.packing import pack
 from rdae.coding.registry import load
 from rdae.errors import CheckpointError, DataError, ModelError, RdaeError
 from rdae.recipes import CODEC_RECIPES

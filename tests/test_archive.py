@@ -19,10 +19,11 @@ from test_hostile import bounded
 from test_layers import WITHOUT_TORCH
 
 from rdae.coding import delta
-from rdae.coding.archive import DELTA, MANIFEST, Archive, Carried, carried, pack, unpack_member, verify
+from rdae.coding.archive import DELTA, MANIFEST, Archive, Carried, carried, unpack_member, verify
 from rdae.coding.delta import apply_delta, make_delta, parent_identity
 from rdae.coding.files import Job
 from rdae.coding.model import load_model, shipped_models, unpack_model
+from rdae.coding.packing import pack
 from rdae.coding.registry import load
 from rdae.errors import FormatError, ImageError, LimitError, ModelError, RdaeError
 

@@ -14,9 +14,10 @@ from conftest import photograph
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from rdae.coding.archive import carried, pack
+from rdae.coding.archive import carried
 from rdae.coding.files import Job
 from rdae.coding.model import shipped_models
+from rdae.coding.packing import pack
 from rdae.coding.registry import load
 from rdae.data.compressed import CompressedImages
 from rdae.errors import DataError, FormatError, LimitError

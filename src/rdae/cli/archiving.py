@@ -45,6 +45,7 @@ def pack(
 
     from rdae.coding import archive, files
     from rdae.coding.codec import check_wishes
+    from rdae.coding.packing import pack as packed
     from rdae.coding.registry import load
 
     try:
@@ -68,9 +69,7 @@ def pack(
     with display(0 if quiet else len(new)) as show:
         for line in plan.unreadable:
             show(f"rdae: {line}", error=True)
-        packing = archive.pack(
-            output, new, codec, carried, workers=jobs, base=base, max_pixels=max_pixels, quality=quality
-        )
+        packing = packed(output, new, codec, carried, workers=jobs, base=base, max_pixels=max_pixels, quality=quality)
         for outcome in packing:
             failed = failed or bool(outcome.error)
             if outcome.error:
