@@ -3,8 +3,8 @@
     python benchmarks/entropy_coder.py [PICTURE ...] [--quality 30] [--rounds 9] [--json FILE]
 
 The symbols and table numbers are those of real pictures (the examples, unless told otherwise) in the shipped codec,
-call by call as the codec makes them; nothing but the coder is timed. The ideal is the sum of -log2 p by the same integer
-tables. Minima over rounds: on a shared machine they are what the code costs.
+call by call as the codec makes them; nothing but the coder is timed. The ideal is the sum of -log2 p by the same
+integer tables. Minima over rounds: on a shared machine they are what the code costs.
 """
 
 from __future__ import annotations

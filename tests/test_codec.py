@@ -479,7 +479,8 @@ def test_symbols_and_tables_are_those_of_pytorch(tiny, tiny_codec, height, width
             named.append(out[1:])
         return out
 
-    coder = PyramidCoder(tiny_codec._coder.tables, run, tiny_codec._coder._weight)
+    known = tiny_codec._coder
+    coder = PyramidCoder(known.tables, known._numbers, run, known._weight)
     decoded = coder.decode(parse(data).tiles[0][4:], level, (height, width), (height, width))
     coded, sent = replayed(tiny, tiny_codec, symbols, level)
     for ours, own, theirs in zip(symbols, decoded, coded.latent, strict=True):
