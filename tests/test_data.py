@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -729,3 +730,22 @@ def test_a_size_that_puts_places_between_pixels_is_refused():
     for size in (16, 40, (48, 64)):
         with pytest.raises(DataError, match="multiple of 16"):
             open_data("sprites", size=size)
+
+
+def test_moments_are_those_of_the_values_and_kept() -> None:
+    values = torch.tensor([[1.0, 5.0], [3.0, 5.0], [8.0, 5.0]])
+    data = ArrayData(values, Kind.TABULAR)
+    mean, std = data.moments
+    assert mean.tolist() == [4.0, 5.0]
+    torch.testing.assert_close(std, torch.tensor([math.sqrt(13), 0.0]))
+    assert data.moments[0] is mean  # not computed again
+    assert replace(data, values=values * 2).moments[0].tolist() == [8.0, 10.0]
+
+
+def test_a_model_that_changes_its_buffers_leaves_the_data_alone() -> None:
+    from rdae.recipes.noisy_channel import scale_of
+
+    data = ArrayData(torch.rand(20, 3), Kind.REAL)
+    before = data.moments[0].clone()
+    scale_of(data).mean.zero_()
+    assert torch.equal(data.moments[0], before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import NoReturn, TypeVar
 
 import numpy as np
@@ -104,6 +105,12 @@ class ArrayData:
             )
         check_elements(values.numpy(), self.kind, self.name)
         object.__setattr__(self, "values", values)
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the examples, `event` each; computed once, not to be written to."""
+        y = as_floats(self.values, self.kind)
+        return y.mean(0), y.std(0) if len(y) > 1 else torch.ones_like(y[0])
 
     def __len__(self) -> int:
         return len(self.values)

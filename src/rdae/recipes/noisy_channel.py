@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.channels import GaussianChannel
-from rdae.data.arrays import ArrayData, Binarisation, Kind, as_floats, steps_for_epochs
+from rdae.data.arrays import ArrayData, Binarisation, Kind, steps_for_epochs
 from rdae.distortions import Distortion
 from rdae.errors import DataError
 from rdae.likelihoods import Bernoulli, Gaussian, Likelihood, Rescaled
@@ -37,9 +37,8 @@ class Scale(NamedTuple):
 
 def scale_of(data: ArrayData) -> Scale:
     """Mean and standard deviation over the examples; elements that never change get a standard deviation of one."""
-    y = as_floats(data.values, data.kind)
-    std = y.std(0) if len(y) > 1 else torch.ones_like(y[0])
-    return Scale(y.mean(0), torch.where(std > 0, std, torch.ones_like(std)))
+    mean, std = data.moments
+    return Scale(mean.clone(), torch.where(std > 0, std, torch.ones_like(std)))
 
 
 def is_binary(data: ArrayData, binarisation: Binarisation) -> bool:
