@@ -1,9 +1,10 @@
-"""Fixtures shared by the tests: a codec, a small model with known weights, synthetic photographs, the data folder."""
+"""Fixtures shared by the tests: a codec, a small model with known weights, photographs, float64, the data folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,17 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     if "photo" in shipped_models():
         return load("photo", threads=1)  # small pictures are not worth a second thread
     return Codec(request.getfixturevalue("tiny_model"))
+
+
+@pytest.fixture
+def in_double() -> Iterator[None]:
+    """Float64 and a fixed seed: what is left of a difference is a mistake or a stated standard error."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,20 @@ def test_there_is_nothing_to_search_where_the_encoder_is_right(diagonal):
     assert abs(found.gap().value) < 0.02
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_seconds_on_a_gpu_are_those_of_the_work_and_not_of_its_order():
+    neural = linear_autoencoder(linear_model()).cuda()
+    y = torch.zeros(2, 6).double().cuda()
+    amortisation(neural, y, steps=1, samples=2)  # loads the kernels
+
+    def wait(module, inputs) -> None:
+        torch.cuda._sleep(10**9)  # clock cycles: more than a third of a second below 3 GHz
+
+    neural.encoder.register_forward_pre_hook(wait)
+    found = amortisation(neural, y, steps=1, samples=2)
+    assert found.generation_seconds > 0.3 > found.search_seconds
+
+
 def test_a_bound_needs_a_likelihood():
     neural = linear_autoencoder(linear_model())
     neural = NoisyChannelAutoencoder(neural.encoder, neural.channel, neural.prior, neural.decoder, squared_error)

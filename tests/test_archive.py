@@ -24,7 +24,7 @@ from rdae.coding.delta import apply_delta, make_delta, parent_identity
 from rdae.coding.files import Job
 from rdae.coding.model import load_model, shipped_models, unpack_model
 from rdae.coding.packing import pack
-from rdae.coding.registry import load
+from rdae.coding.registry import load, shipped_bytes
 from rdae.errors import FormatError, ImageError, LimitError, ModelError, RdaeError
 
 pytestmark = pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
@@ -102,6 +102,12 @@ def test_a_delta_gives_the_adapted_codec_to_the_bit(share):
     zero = 1 - 0.8 * share
     bits = -zero * np.log2(zero) - sum(0.2 * share * np.log2(0.2 * share) for _ in range(4) if share)
     assert len(change) < 1.25 * weights * bits / 8 + 2048
+
+
+def test_a_codec_file_is_found_by_its_identity():
+    assert shipped_bytes(load_model("photo").identity) == parent()
+    with pytest.raises(ModelError, match="0102030405060708 does not ship with this version"):
+        shipped_bytes(bytes(range(1, 9)))
 
 
 def test_weights_between_the_steps_of_the_grid_go_to_the_nearest():

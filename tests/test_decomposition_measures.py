@@ -22,16 +22,8 @@ from rdae.measures.overlap import aggregated_divergence, index_information
 from rdae.objectives import divergence
 from rdae.priors.latent import FullNormalPrior, MixturePrior, NormalPrior, StandardNormalPrior
 
+pytestmark = pytest.mark.usefixtures("in_double")
 PARTS = RateParts._fields
-
-
-@pytest.fixture(autouse=True)
-def in_double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
 
 
 def diagonal(mean: Tensor, std: Tensor) -> Independent:

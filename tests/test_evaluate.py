@@ -28,8 +28,9 @@ from rdae.coding.peers import PEERS, Avif, Jpeg, Jpeg2000, WebP, peers_named, rg
 from rdae.errors import DataError, ShapeError
 from rdae.measures.bd_rate import MonotoneCubic, RateCurve, bd_rate
 from rdae.reports.crops import busiest
-from rdae.reports.evaluation import ROWS, as_quality, evaluate, pictures_in
+from rdae.reports.evaluation import as_quality, evaluate
 from rdae.reports.evaluation_summary import facts, notes, plain_text, published, summary
+from rdae.reports.measured_files import ROWS, pictures_in
 from rdae.reports.peak_memory import decoding_memory, encoding_memory
 
 ROOT = Path(__file__).parent.parent

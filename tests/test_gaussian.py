@@ -22,6 +22,7 @@ from rdae.channels import (
 )
 from rdae.distortions import squared_error
 from rdae.errors import MissingExtraError, ModelError, ShapeError
+from rdae.generating import tempered
 from rdae.likelihoods import Gaussian
 from rdae.networks.affine import LatentAffine
 from rdae.objectives import (
@@ -56,14 +57,9 @@ EVERY_CHANNEL = pytest.mark.parametrize("channel", CHANNELS, ids=lambda c: f"{ty
 
 
 @pytest.fixture(autouse=True)
-def in_double():
-    """Float64 and a fixed seed: what is left of a difference is a mistake or a stated standard error."""
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
+def channels_in_double(in_double):
     for channel in CHANNELS:
         channel.double()
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def covariance(q: Distribution) -> Tensor:
@@ -315,6 +311,55 @@ def test_sampling_never_calls_the_encoder(monkeypatch):
     assert model.sample(4).shape == (4, 5)
     cold = model.sample(4, temperature=0.0)
     torch.testing.assert_close(cold, model.decoder(torch.zeros(4, SIZE)).detach())
+
+
+@pytest.mark.parametrize("prior", [NormalPrior(SIZE), FullNormalPrior(SIZE)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
+def test_a_temperature_scales_a_learned_prior_about_its_mean(prior, temperature):
+    prior.double()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    law, draws = prior(), 100_000
+    z = tempered(law, draws, temperature)
+    error = 5 * temperature * law.stddev.detach() / math.sqrt(draws)
+    assert ((z.mean(0) - law.mean.detach()).abs() <= error + 1e-12).all()
+    due = temperature**2 * covariance(law).detach()
+    size = due.diagonal()
+    error = 5 * torch.sqrt((size[:, None] * size + due.square()) / draws)  # of a Gaussian's sample covariance
+    assert ((torch.cov(z.T) - due).abs() <= error + 1e-12).all()
+    torch.manual_seed(1)
+    plain = law.sample((7,))
+    torch.manual_seed(1)
+    assert torch.equal(tempered(law, 7), plain)
+
+
+def test_a_temperature_keeps_the_components_of_a_mixture():
+    prior = MixturePrior(3, SIZE, spread=50.0).double()
+    with torch.no_grad():
+        prior.logits.copy_(torch.tensor([0.0, 1.0, 2.0]))
+        prior.log_std.normal_()
+    draws = 30_000
+    z = tempered(prior(), draws, 0.5)
+    nearest = torch.cdist(z, prior.mean.detach()).argmin(1)
+    share = torch.bincount(nearest, minlength=3) / draws
+    due = prior.logits.detach().softmax(0)
+    assert ((share - due).abs() <= 5 * (due * (1 - due) / draws).sqrt()).all()
+    for k in range(3):
+        own, std = z[nearest == k], 0.5 * prior.log_std[k].detach().exp()
+        assert ((own.mean(0) - prior.mean[k].detach()).abs() <= 5 * std / math.sqrt(len(own))).all()
+        assert ((own.std(0) / std - 1).abs() <= 5 / math.sqrt(2 * len(own))).all()
+    cold = tempered(prior(), 50, 0.0)
+    assert {tuple(row) for row in cold.tolist()} == {tuple(row) for row in prior.mean.tolist()}
+
+
+def test_the_centre_of_a_flow_is_the_mean_of_its_draws():
+    zuko = pytest.importorskip("zuko")
+    law = FlowPrior(zuko.flows.MAF(2, hidden_features=(8,))).double()()
+    cold = tempered(law, 3, 0.0)
+    plain = law.sample((4096,))
+    assert torch.equal(cold, cold[:1].expand(3, 2))
+    assert ((cold[0] - plain.mean(0)).abs() <= 5 * math.sqrt(2) * plain.std(0) / math.sqrt(4096)).all()
 
 
 # --- bounds, on a linear-Gaussian model with known evidence and posterior ------------------------------------------

@@ -30,7 +30,7 @@ from rdae.measures.likelihood import active_units, importance_log_likelihood, lo
 from rdae.measures.measure import Kind as Statement
 from rdae.measures.measure import mean_of
 from rdae.objectives import Terms, doubly_reparameterised_bound, importance_bound, score_function_bound
-from rdae.priors.latent import StandardNormalPrior, VampPrior
+from rdae.priors.latent import NormalPrior, StandardNormalPrior, VampPrior
 from rdae.recipes import GENERATIVE_RECIPES, generative_recipe
 from rdae.recipes.model_file import model_file, open_model
 from rdae.reports.grids import image_grid, write_examples
@@ -285,6 +285,16 @@ def test_samples_of_a_linear_ladder_have_its_covariance():
     shown = model.sample(40_000)  # means of p(y | z1)
     torch.testing.assert_close(torch.cov(shown.T), b @ first @ b.T, rtol=0.05, atol=0.02)
     assert model.latent_means(torch.randn(3, 4)).shape == (3, 5)
+
+
+def test_a_ladder_without_temperature_shows_its_mean():
+    model = linear_ladder()[0]
+    model.prior = NormalPrior(2)
+    torch.nn.init.normal_(model.prior.mean)
+    conditional = model.conditionals[0]
+    mean = model.prior.mean @ conditional.weight[:3].T
+    due = (mean @ model.decoder.weight.T).detach().expand(3, 4)
+    torch.testing.assert_close(model.sample(3, temperature=0.0), due)
 
 
 def test_a_ladder_names_what_does_not_fit():

@@ -20,16 +20,8 @@ from rdae.measures.information_bounds import infonce, information_bounds, leave_
 from rdae.measures.measure import Kind, Measure
 from rdae.measures.overlap import index_information
 
+pytestmark = pytest.mark.usefixtures("in_double")
 BOUNDS = {"infonce": infonce, "leave_one_out": leave_one_out, "nwj": nwj}
-
-
-@pytest.fixture(autouse=True)
-def in_double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
 
 
 def gaussian(count: int, rho: float, size: int = 1) -> tuple[Tensor, Distribution]:

@@ -46,13 +46,9 @@ DRAWS = 20_000
 
 
 @pytest.fixture(autouse=True)
-def in_double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
+def priors_in_double(in_double):
     for _, prior, _ in PAIRS.values():
         prior.double()
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def within(estimate: Tensor, truth: Tensor | float, error: Tensor, errors: float = 4.5) -> bool:

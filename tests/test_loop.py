@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,34 @@ def test_weights_and_their_average_go_on_as_if_nothing_had_happened(tmp_path):
         assert all(torch.equal(a[name], b[name]) for name in a)
     assert whole["average"]["count"] == resumed["average"]["count"] == 6
     assert not torch.equal(whole["model"]["weight"], whole["average"]["average"]["weight"])
+
+
+def test_runs_of_different_seeds_draw_different_noise():
+    """Not even the low 32 bits, which are all that PyTorch reads on the CPU, come back in a row."""
+    steps, runs = 8500, [(0, 0), (0, 1), (1, 0), (2, 0), (2**32 - 1, 0)]  # of a seed and a process
+    drawn = [[Step(n, seed, slice(0, 1)).noise_seed(rank) & 0xFFFFFFFF for n in range(steps)] for seed, rank in runs]
+    every = [value for stream in drawn for value in stream]
+    pairs = len(every) * (len(every) - 1) / 2
+    expected = pairs / 2**32  # chance meetings of single steps: a Poisson number
+    assert len(every) - len(set(every)) <= expected + 5 * math.sqrt(expected) + 1
+    following = [both for stream in drawn for both in pairwise(stream)]
+    assert len(set(following)) == len(following)
+
+
+def test_a_step_draws_noise_of_its_seed_number_and_process(tmp_path):
+    class Noisy(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            drawn.append(torch.rand(3))
+            return super().forward(x)
+
+    drawn: list[Tensor] = []
+    run = _Run(small(4, model=lambda: Noisy(2, 2)), settings(tmp_path, seed=3), None)
+    for number in (1, 0, 1):
+        run.step(number, Numbers(4)[number], slice(0, 4))
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    due = torch.Generator().manual_seed(Step(1, 3, slice(0, 4)).noise_seed(0))
+    assert torch.equal(drawn[0], torch.rand(3, generator=due))
 
 
 def test_the_average_is_of_the_weights_after_every_step(tmp_path):

@@ -39,16 +39,8 @@ from rdae.objectives import divergence
 from rdae.priors.latent import StandardNormalPrior
 from rdae.training.weighing import Beta
 
+pytestmark = pytest.mark.usefixtures("in_double")
 BETAS = (0.1, 0.5, 1.0, 2.0, 4.0, 10.0)
-
-
-@pytest.fixture(autouse=True)
-def in_double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
 
 
 def diagonal(mean: Tensor, std: Tensor) -> Independent:

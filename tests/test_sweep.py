@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from rdae.cli.main import app
 from rdae.errors import DataError
 from rdae.measures.measure import Kind, Measure
 from rdae.recipes.order import Order
@@ -71,6 +72,24 @@ def test_a_cluster_does_what_one_process_does(order, tmp_path):
     away = trials(replace(order, out=tmp_path / "away"), {"lam": [1.0, 10.0]}, [0, 1])
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         assert sweep(away, cluster.scheduler_address) == here
+
+
+class Asked(Exception):
+    """Instead of the training."""
+
+
+@pytest.mark.parametrize("module", ["sweep", "limits"])
+@pytest.mark.parametrize(("words", "due"), [([], "auto"), (["--accelerator", "cpu"], "cpu")])
+def test_the_runs_of_a_command_compute_where_they_are_told_to(order, monkeypatch, module, words, due):
+    def asked(runs, dask):
+        raise Asked({run.order.settings["accelerator"] for run in runs})
+
+    monkeypatch.setattr(f"rdae.recipes.{module}.sweep", asked)
+    command = {"sweep": ["sweep", "gaussian_rda", "--over", "lam=1,10"], "limits": ["limits", "--lam", "1,10"]}[module]
+    command += ["--data", order.data, "--valid", order.valid, "-o", str(order.out), *words]
+    with pytest.raises(Asked) as found:
+        app(command, standalone_mode=False)
+    assert found.value.args == ({due},)
 
 
 def test_runs_without_held_out_data_have_nothing_to_compare(order):

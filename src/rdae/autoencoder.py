@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from rdae.channels import Channel, NoisyChannel, StandardisedChannel
 from rdae.distortions import Distortion, squared_error
 from rdae.errors import ModelError
+from rdae.generating import tempered
 from rdae.likelihoods import Likelihood
 from rdae.networks.affine import LatentAffine
 from rdae.objectives import LogJoint, Terms, divergence
@@ -177,9 +178,9 @@ class NoisyChannelAutoencoder(nn.Module):
 
         Args:
             count: how many.
-            temperature: latents are multiplied by it; below 1 samples are more alike and more typical.
+            temperature: of the latents, see `rdae.generating.tempered`.
         """
-        return self.decode(temperature * self.code().sample((count,)))
+        return self.decode(tempered(self.code(), count, temperature))
 
     @torch.no_grad()
     def reconstruct(self, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Walks through the latent space of a model: between two points, and along one unit."""
+"""Latents of a model to look at: drawn from its prior, between two points, and along one unit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, MixtureSameFamily
 
-from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.channels.geodesics import geodesic, turned
 from rdae.channels.sphere import on_spheres
 from rdae.errors import ModelError, ShapeError
 
 __all__ = [
-    "Decoding", "between", "centre_and_spread", "drawn_latents", "interpolate", "latents_of", "traverse",
+    "Decoding", "between", "centre_and_spread", "drawn_latents", "interpolate", "latents_of", "tempered", "traverse",
 ]  # fmt: skip
 
 DRAWS = 4096
@@ -77,7 +76,7 @@ def latents_of(model: object, y: Tensor) -> Tensor:
         ModelError: the model has no encoder, or latents in several layers.
     """
     _one_space(model)
-    if not isinstance(model, NoisyChannelAutoencoder):
+    if not hasattr(model, "posterior"):
         raise ModelError(
             f"A {type(model).__name__} has no encoder, and finds no latent for an example. Leave data out."
         )
@@ -110,6 +109,24 @@ def interpolate(model: Decoding, start: Tensor, end: Tensor, steps: int = 8, *, 
     _one_space(model)
     walk = geodesic if on_spheres(model.code()) else partial(between, spherical=spherical)
     return torch.stack([model.decode(walk(a, b, steps)) for a, b in zip(start, end, strict=True)])
+
+
+@torch.no_grad()
+def tempered(prior: Distribution, count: int, temperature: float = 1.0) -> Tensor:
+    """Latents from a prior, `(count, *latent)`, their distances from its mean multiplied by the temperature.
+
+    Below 1 they are more alike and more typical. In a mixture each is moved towards the mean of the component that it
+    is from; the weights of the components stay.
+    """
+    if temperature == 1:
+        return prior.sample((count,))
+    if isinstance(prior, MixtureSameFamily):
+        index, components = prior.mixture_distribution.sample((count,)), prior.component_distribution
+        row = torch.arange(count, device=index.device)
+        z, mean = components.sample((count,))[row, index], components.mean[index]
+    else:
+        z, (mean, _) = prior.sample((count,)), centre_and_spread(prior)
+    return mean + temperature * (z - mean)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from rdae.autoencoder import Output, shown
 from rdae.channels import GaussianChannel
 from rdae.distortions import Distortion
 from rdae.errors import ModelError, ShapeError
+from rdae.generating import tempered
 from rdae.likelihoods import Likelihood
 from rdae.objectives import LogJoint, Terms, divergence
 from rdae.priors.latent import LatentPrior
@@ -162,8 +163,13 @@ class LadderAutoencoder(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, *, temperature: float = 1.0) -> Tensor:
-        """Generates from the top of the ladder down; noise is multiplied by the temperature in every layer."""
-        z = temperature * self.prior().sample((count,))
+        """Generates from the top of the ladder down; noise is multiplied by the temperature in every layer.
+
+        Args:
+            count: how many.
+            temperature: of the latents, see `rdae.generating.tempered`.
+        """
+        z = tempered(self.prior(), count, temperature)
         for layer in reversed(range(len(self.conditionals))):
             law = cast(Normal, cast(Independent, self.expected(layer, z)).base_dist)
             z = law.loc + temperature * law.scale * torch.randn_like(law.loc)

@@ -50,8 +50,8 @@ def evaluate(
         from rdae.reports.evaluation_page import evaluation_page
     from rdae.coding.peers import Learned, peers_named
     from rdae.reports.evaluation import evaluate as carried_out
-    from rdae.reports.evaluation import pictures_in
     from rdae.reports.evaluation_summary import facts, plain_text, published, summary
+    from rdae.reports.measured_files import pictures_in
     from rdae.reports.page import write_report
 
     others = []

@@ -95,7 +95,11 @@ def sample(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option("--temperature", min=0.0, help="Latents are multiplied by it; below 1 is more typical."),
+        typer.Option(
+            "--temperature",
+            min=0.0,
+            help="Latents' distances from the prior's mean are multiplied by it; below 1 is more typical.",
+        ),
     ] = None,
     seed: Seed = 0,
     height: Annotated[int | None, typer.Option("--height", min=1, help=f"Codecs: in pixels. Default: {SIDE}.")] = None,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdae.cli.training import RecipeName, option, published, training_extra
+from rdae.cli.training import Accelerator, Kind, On, RecipeName, option, published, training_extra
 from rdae.errors import DataError
 
 __all__ = ["limits", "sweep"]
@@ -18,7 +18,6 @@ __all__ = ["limits", "sweep"]
 Data = Annotated[str, typer.Option("--data", help="As for train.")]
 Valid = Annotated[str | None, typer.Option("--valid", help="Held-out data, which runs are judged by.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps of each run.")]
-Kind = Annotated[str | None, typer.Option("--kind", help="What an array holds: binary, 8-bit, real or tabular.")]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Side of resized images.")]
 Options = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of the recipe; repeatable.")]
 Dask = Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler; its workers see the folder.")]
@@ -59,6 +58,7 @@ def sweep(
     kind: Kind = None,
     options: Options = None,
     validate_steps: Annotated[int, typer.Option("--validate-steps", min=1, help="Steps between validations.")] = 1000,
+    accelerator: On = Accelerator.auto,
     dask: Dask = None,
 ) -> int:
     """Train a recipe with every combination of some options and seeds, into one table and one curve."""
@@ -71,7 +71,7 @@ def sweep(
     order = Order(
         recipe=recipe.value, data=data, out=folder, valid=valid, steps=steps, batch=batch, size=size, kind=kind,
         options=dict(option(text) for text in options or []), command=published(sys.argv[1:]),
-        settings={"accelerator": "cpu", "devices": "1", "validate_steps": validate_steps},
+        settings={"accelerator": accelerator.value, "devices": "1", "validate_steps": validate_steps},
     )  # fmt: skip
     varied = [_values(text) for text in over or []]
     if len(dict(varied)) < len(varied):
@@ -102,6 +102,9 @@ def limits(
         int, typer.Option("--examples", min=2, help="Averaged over below: the bound tightens with their logarithm.")
     ] = 2048,
     lower_steps: Annotated[int, typer.Option("--lower-steps", min=0, help="Of learning each lower bound.")] = 500,
+    accelerator: Annotated[
+        Accelerator, typer.Option("--accelerator", help="What models are trained on; bounds are computed on the CPU.")
+    ] = Accelerator.auto,
     dask: Dask = None,
 ) -> int:
     """How few nats would do: the rate-distortion function of data, squared error, from above and from below."""
@@ -117,8 +120,8 @@ def limits(
             raise DataError(f"--{name} {lams} is no list of positive numbers. Write for example --lam 1,10,100.")
     found = measured(
         data, out, valid=valid, lams=chosen, steps=steps, kind=kind, size=size,
-        options=dict(option(text) for text in options or []), examples=examples, lower_steps=lower_steps, dask=dask,
-        command=published(sys.argv[1:]),
+        options=dict(option(text) for text in options or []), examples=examples, lower_steps=lower_steps,
+        accelerator=accelerator.value, dask=dask, command=published(sys.argv[1:]),
     )  # fmt: skip
     print(write_limits(found, out))
     return 0

@@ -57,6 +57,10 @@ class Accelerator(enum.StrEnum):
     mps = "mps"
 
 
+On = Annotated[Accelerator, typer.Option("--accelerator", help="What to compute on.")]
+Kind = Annotated[str | None, typer.Option("--kind", help="What an array holds: binary, 8-bit, real or tabular.")]
+
+
 class Precision(enum.StrEnum):
     """In what a run computes, as Lightning Fabric names it."""
 
@@ -137,14 +141,12 @@ def train(
     size: Annotated[
         int | None, typer.Option("--size", min=1, help="Side of a crop, a multiple of 64; of resized images.")
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="What an array holds: binary, 8-bit, real or tabular.")
-    ] = None,
+    kind: Kind = None,
     options: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of a generative recipe; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of weights, batches and noise.")] = 0,
-    accelerator: Annotated[Accelerator, typer.Option("--accelerator", help="What to compute on.")] = Accelerator.auto,
+    accelerator: On = Accelerator.auto,
     devices: Annotated[
         str, typer.Option("--devices", callback=_devices, help="How many, or auto. CPU: processes.")
     ] = "1",

@@ -21,8 +21,8 @@ from rdae.coding.container import MAX_PIXELS
 from rdae.coding.delta import DELTA_MAX, apply_delta, make_delta, parent_identity
 from rdae.coding.files import SUFFIX, whole_file
 from rdae.coding.image import Picture, write_picture
-from rdae.coding.model import shipped_models, unpack_model
-from rdae.coding.registry import load, shipped_as
+from rdae.coding.model import unpack_model
+from rdae.coding.registry import load, shipped_as, shipped_bytes
 from rdae.coding.zip_directory import DAMAGED, open_zip
 from rdae.errors import FormatError, ImageError, LimitError, ModelError, RdaeError
 
@@ -73,7 +73,7 @@ def carried(model: str | Path) -> Carried:
     if shipped_as(codec.model.identity) is not None:
         return Carried(codec.model.name, codec.model.identity, None)
     try:
-        parent = _shipped_bytes(bytes.fromhex(str(codec.model.card.get("parent"))))
+        parent = shipped_bytes(bytes.fromhex(str(codec.model.card.get("parent"))))
     except ValueError as error:
         raise ModelError(
             f"{model} was not adapted from a model that ships with the package, so no archive can carry it. Adapt one "
@@ -84,15 +84,6 @@ def carried(model: str | Path) -> Carried:
     if apply_delta(parent, delta) != own:
         raise ModelError(f"{model} is not what `rdae train --from` writes: its weights lie between the delta's steps.")
     return Carried(codec.model.name, codec.model.identity, delta)
-
-
-def _shipped_bytes(identity: bytes) -> bytes:
-    name = shipped_as(identity)
-    if name is None:
-        raise ModelError(
-            f"The model {identity.hex()} does not ship with this version of rdae. Install the one that ships it."
-        )
-    return shipped_models()[name].read_bytes()
 
 
 def check_name(name: str) -> str:
@@ -242,7 +233,7 @@ class Archive:
                 )
             return load(name, threads=self._threads)
         label = f"{self.path}: {DELTA}"
-        codec = apply_delta(_shipped_bytes(parent_identity(delta)), delta, label)
+        codec = apply_delta(shipped_bytes(parent_identity(delta)), delta, label)
         model = unpack_model(codec, threads=self._threads)
         if model.identity != self.identity:
             raise ModelError(

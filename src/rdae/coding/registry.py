@@ -18,7 +18,7 @@ from rdae.coding.image import to_array, to_pil
 from rdae.coding.model import load_model, shipped_models
 from rdae.errors import ModelError
 
-__all__ = ["codec_for", "compress", "decompress", "load", "shipped_as"]
+__all__ = ["codec_for", "compress", "decompress", "load", "shipped_as", "shipped_bytes"]
 
 Value = TypeVar("Value")
 
@@ -73,6 +73,20 @@ def shipped_as(identity: bytes) -> str | None:
         if _identities.get(_state(path), lambda path=path: load_model(path).identity) == identity:  # type: ignore[misc]
             return name
     return None
+
+
+def shipped_bytes(identity: bytes) -> bytes:
+    """The shipped codec file of an identity.
+
+    Raises:
+        ModelError: this version ships no such model.
+    """
+    name = shipped_as(identity)
+    if name is None:
+        raise ModelError(
+            f"The model {identity.hex()} does not ship with this version of rdae. Install the one that ships it."
+        )
+    return shipped_models()[name].read_bytes()
 
 
 def codec_for(data: bytes, model: str | Path | None = None, *, name: str = "data", threads: int = 0) -> Codec:

@@ -74,26 +74,35 @@ def open_data(
     part_of(split)
     kind = None if kind is None else as_kind(kind)
     name, _, triples = str(source).partition(":") if isinstance(source, str) else ("", "", "")
-    if name in MIXTURES and not triples:
-        _refuse(name, labels=labels, key=key, folder=folder, size=size)
-        if kind not in (None, Kind.TABULAR):
-            raise DataError(f"{name} is tabular, not {kind}. Leave kind out.")
+    if name == STACKED or (name in WITH_TEST and not triples):
+        return _named_set(name, triples, split, kind, labels=labels, key=key, folder=folder, size=size)
+    if isinstance(source, (str, Path)):
+        _refuse(str(Path(source)), folder=folder)
+        return _folder_or_file(Path(source), split, kind, size, labels, key)
+    _refuse("source", size=size, key=key, folder=folder)
+    _only_training("source", split)
+    values, found = _members(source, "source") if isinstance(source, Dataset) else (source, None)
+    return from_array(values, kind=kind, labels=found if labels is None else _labels(labels), name="source")
+
+
+def _named_set(name: str, triples: str, split: str, kind: Kind | None, **options: Any) -> ArrayData:
+    """One of `WITH_TEST`; `triples` is what followed its name."""
+    takes = {"sprites": "size"}.get(name, "" if name in MIXTURES else "folder")
+    _refuse(name, **{option: value for option, value in options.items() if option != takes})
+    due, cure = (Kind.TABULAR, "") if name in MIXTURES else (Kind.BYTES, "; a binarisation makes it binary")
+    if kind not in (None, due):
+        raise DataError(f"{name} is {due}, not {kind}. Leave kind out{cure}.")
+    if name in MIXTURES:
         return _mixture(name, split)
-    if name == STACKED or (name in (*NAMED, "sprites") and not triples):
-        _refuse(name, labels=labels, key=key, **({"folder": folder} if name == "sprites" else {"size": size}))
-        if kind not in (None, Kind.BYTES):
-            raise DataError(f"{name} is 8-bit, not {kind}. Leave kind out; a binarisation makes it binary.")
-        if name == STACKED:
-            return stacked_mnist(split=split, count=_count(triples), folder=folder)
-        return load_named(name, split=split, folder=folder) if name in NAMED else _sprites(split, size)
-    if not isinstance(source, (str, Path)):
-        name = "source"
-        _refuse(name, size=size, key=key, folder=folder)
-        _only_training(name, split)
-        values, found = _members(source, name) if isinstance(source, Dataset) else (source, None)
-        return from_array(values, kind=kind, labels=found if labels is None else _labels(labels), name=name)
-    path = Path(source)
-    _refuse(str(path), folder=folder)
+    if name == "sprites":
+        return _sprites(split, options["size"])
+    if name == STACKED:
+        return stacked_mnist(split=split, count=_count(triples), folder=options["folder"])
+    return load_named(name, split=split, folder=options["folder"])
+
+
+def _folder_or_file(path: Path, split: str, kind: Kind | None, size: Any, labels: Any, key: str | None) -> ArrayData:
+    """Images of a folder, or the array of a file, which may lie in a folder with those of the other split."""
     if path.is_dir():
         path = _part_of_folder(path, split)
     else:
@@ -106,9 +115,8 @@ def open_data(
     _refuse(str(path), size=size)
     values = read_array(path, key)
     if isinstance(labels, str) and zipfile.is_zipfile(path) and labels in _keys(path):
-        found = read_array(path, labels)
-    else:
-        found = _labels(labels) if labels is not None else _idx_labels(path)
+        labels = read_array(path, labels)
+    found = _idx_labels(path) if labels is None else _labels(labels)
     return from_array(values, kind=kind, labels=found, name=str(path))
 
 

@@ -201,6 +201,7 @@ def measured(
     options: dict[str, Any] | None = None,
     examples: int = 2048,
     lower_steps: int = 500,
+    accelerator: str = "auto",
     dask: str | None = None,
     command: str = "",
 ) -> Limits:
@@ -213,6 +214,7 @@ def measured(
         lams: nats per unit of squared error; None takes those where a Gaussian of the same covariance has `BITS` per
             dimension.
         examples, lower_steps: of `learned_tangent`.
+        accelerator: of the training, as for `Settings`; bounds are computed on the CPU.
         dask: as for `sweep`.
     """
     options = dict(options or {})
@@ -226,7 +228,7 @@ def measured(
     order = Order(
         recipe="gaussian_rda", data=_kept(learned, out, "learned"), valid=_kept(judged, out, "judged"), out=out,
         steps=steps, kind=str(learned.kind), options=options, command=command,
-        settings={"accelerator": "cpu", "devices": "1"},
+        settings={"accelerator": accelerator, "devices": "1"},
     )  # fmt: skip
     runs = trials(order, {"lam": chosen}, [0])
     sweep(runs, dask)

@@ -14,7 +14,7 @@ from PIL import Image
 from rdae.coding.peers import FileCodec, rgb_image
 from rdae.reports.crops import busiest
 from rdae.reports.drawing import Axes, Figure
-from rdae.reports.evaluation import Evaluation, Photograph, Row
+from rdae.reports.evaluation import Evaluation
 from rdae.reports.evaluation_summary import (
     NAMES,
     Summary,
@@ -24,6 +24,7 @@ from rdae.reports.evaluation_summary import (
     quality_table,
     settings_table,
 )
+from rdae.reports.measured_files import Photograph, Row
 from rdae.reports.page import html_page, html_picture, html_table
 
 __all__ = ["curves_figure", "evaluation_page", "pictures_figure"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rdae.coding.delta import apply_delta, make_delta
+from rdae.coding.registry import shipped_bytes
 from rdae.data.photographs import decoded_images
 from rdae.errors import DataError
 from rdae.priors.pyramid import PyramidPrior
@@ -14,7 +15,6 @@ from rdae.training.checkpoint import load_checkpoint
 from rdae.training.codec_recipe import CodecRecipe
 from rdae.training.export import export_pyramid
 from rdae.training.export_convolutional import export_convolutional
-from rdae.training.start import shipped_parent
 
 __all__ = ["codec_file"]
 
@@ -50,7 +50,7 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
     export = export_pyramid if isinstance(model.prior, PyramidPrior) else export_convolutional
     if recipe.parent is None:
         return export(model, recipe, card)
-    parent = shipped_parent(recipe.parent)
+    parent = shipped_bytes(bytes.fromhex(recipe.parent))
     return apply_delta(parent, make_delta(parent, export(model, recipe, {**card, "parent": recipe.parent})))
 
 

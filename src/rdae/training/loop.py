@@ -149,8 +149,9 @@ class _Run:
         optimizer, fabric = self.optimizers[player], self.fabric
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(number)
-        self._seed(self.settings.seed * 7_919 + number * fabric.world_size + fabric.global_rank)
-        loss, report = self.loss(fabric.to_device(batch), Step(number, self.settings.seed, share))
+        this = Step(number, self.settings.seed, share)
+        self._seed(this.noise_seed(fabric.global_rank))
+        loss, report = self.loss(fabric.to_device(batch), this)
         look = fabric.device.type == "cpu" or number % LOOK == 0
         if look:
             self._refuse_no_number(report["loss"], "loss", number)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -26,6 +27,13 @@ class Step(NamedTuple):
     number: int
     seed: int
     share: slice  # of the batch, that this process computes
+
+    def noise_seed(self, rank: int) -> int:
+        """Of what a process draws in this step: well mixed, so that no other seed's steps have the same in a row.
+
+        PyTorch reads the low 32 of its 64 bits on the CPU; a single step of another run may share them by chance.
+        """
+        return int(np.random.SeedSequence([self.seed, self.number, rank]).generate_state(1, np.uint64)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from rdae.coding.registry import shipped_as
 from rdae.errors import CheckpointError, ModelError
 from rdae.training.checkpoint import load_checkpoint, load_newest
 
-__all__ = ["WEIGHTS_SUFFIX", "Start", "find_start", "shipped_parent", "weights_file"]
+__all__ = ["WEIGHTS_SUFFIX", "Start", "find_start", "weights_file"]
 
 WEIGHTS_SUFFIX = ".weights"
 VERSION = 1
@@ -73,18 +73,6 @@ def find_start(name: str) -> Start:
             "run. Name the folder of a run or one of its checkpoints."
         )
     return _of(load_checkpoint(path))
-
-
-def shipped_parent(identity: str) -> bytes:
-    """The shipped codec file of an identity, given in hexadecimal digits.
-
-    Raises:
-        ModelError: this version ships no such model.
-    """
-    name = shipped_as(bytes.fromhex(identity))
-    if name is None:
-        raise ModelError(f"This version of rdae does not ship the model {identity}. Install the one that does.")
-    return shipped_models()[name].read_bytes()
 
 
 def _of(state: dict[str, Any]) -> Start:
