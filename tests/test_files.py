@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdae.cli import coding, main
-from rdae.coding import files, model, registry
+from rdae.cli import coding, main, running
+from rdae.coding import files, model, one_file, registry
 from rdae.coding.codec import Codec
 from rdae.coding.files import SUFFIX, Job, clear_partial, is_image, plan, run_jobs, whole_file
 from rdae.coding.model import shipped_models
@@ -187,6 +187,21 @@ def test_whatever_one_file_raises_the_others_are_done(tmp_path, workers):
     assert (said[5], outcomes[5].report) == ("", "done")
 
 
+def test_a_target_that_cannot_be_looked_up_is_one_files_trouble(tmp_path, monkeypatch):
+    exists = Path.exists
+
+    def locked(self, **options):
+        if self.name == "1":
+            raise PermissionError(13, "Permission denied")
+        return exists(self, **options)
+
+    monkeypatch.setattr(Path, "exists", locked)
+    jobs = [Job(tmp_path, tmp_path / "out" / str(k)) for k in range(3)]
+    outcomes = list(run_jobs(jobs, lambda job: "done", workers=1, overwrite=False))
+    assert [outcome.report for outcome in outcomes] == ["done", "", "done"]
+    assert "Permission denied" in outcomes[1].error
+
+
 def test_a_slow_file_holds_no_other_up(tmp_path):
     """Of two threads one works on the first file until all others are done."""
     done, last = [], threading.Event()
@@ -209,8 +224,8 @@ def test_a_slow_file_holds_no_other_up(tmp_path):
 
 def test_jobs_share_the_cores_this_process_may_use(monkeypatch):
     monkeypatch.setattr(model, "usable_cores", lambda: 6)
-    assert [coding.threads_of(0, jobs) for jobs in (1, 2, 4, 9)] == [0, 3, 1, 1]
-    assert coding.threads_of(5, 2) == 5
+    assert [running.threads_of(0, jobs) for jobs in (1, 2, 4, 9)] == [0, 3, 1, 1]
+    assert running.threads_of(5, 2) == 5
 
 
 # --- the commands, in this process
@@ -320,8 +335,8 @@ def read_chunks(rdae, name: str) -> set[str]:
 
 @needs_model
 def test_wrong_arguments_are_found_before_any_file_is_read(picture, rdae, monkeypatch):
-    monkeypatch.setattr(files, "read_picture", lambda source: pytest.fail("a picture was read"))
-    monkeypatch.setattr(files, "decompress_file", lambda *a, **k: pytest.fail("a file was read"))
+    monkeypatch.setattr(one_file, "read_picture", lambda source: pytest.fail("a picture was read"))
+    monkeypatch.setattr(one_file, "decompress_file", lambda *a, **k: pytest.fail("a file was read"))
     for arguments in (("-q", 101), ("-q", 50, "--bpp", 1), ("--psnr", "nan"), ("--max-pixels", 0)):
         code, out, error = rdae("compress", ".", *arguments)
         assert (code, out) == (2, ""), arguments
