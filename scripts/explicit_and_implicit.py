@@ -11,7 +11,6 @@ all runs found in the work folder; --draw only fills in the tables.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -19,13 +18,13 @@ from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
 import torch
 from figures import put, table
+from seeds import DOCS, by_line, is_made, keep, made, make_runs, parser_of, result_of, span
 from torch import Tensor, nn
 
 from rdae.autoencoder import NoisyChannelAutoencoder
@@ -51,7 +50,6 @@ from rdae.training.generative_recipe import GenerativeRecipe
 from rdae.training.loop import Settings, train
 from rdae.training.recipe import Point
 
-DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results" / "explicit-and-implicit.json"
 LATENT, HIDDEN, BATCH = 8, (128, 128), 32
 JUDGED = 1000  # samples
@@ -145,7 +143,7 @@ def recipe_of(kind: str, data: ArrayData, options: dict[str, Any], turns: int) -
 
 def opened(run: Path) -> tuple[Any, dict[str, Any]]:
     """A trained model of the work folder, in `eval()` mode, and its result."""
-    kept = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    kept = result_of(run)
     recipe = recipe_of(kept["kind"], load_named("mnist"), kept["options"], kept["turns"])
     return recipe.trained(torch.load(run / WEIGHTS_FILE, weights_only=True)), kept
 
@@ -157,9 +155,8 @@ def run(kind: str, seed: int, folder: Path, changes: dict[str, Any]) -> None:
     """Trains one kind with one seed; leaves weights, pictures and what they are worth in the folder."""
     kind_of = KINDS[kind]
     turns = changes.get("turns", kind_of.turns)
-    options = plain(COMMON | kind_of.options | {name: value for name, value in changes.items() if name != "turns"})
-    kept = folder / "result.json"
-    if kept.exists() and (old := json.loads(kept.read_text()))["options"] == options and old["turns"] == turns:
+    options = COMMON | kind_of.options | {name: value for name, value in changes.items() if name != "turns"}
+    if is_made(folder, options, turns=turns):
         return
     shutil.rmtree(folder, ignore_errors=True)
     test, _ = reference()
@@ -183,8 +180,7 @@ def run(kind: str, seed: int, folder: Path, changes: dict[str, Any]) -> None:
     }  # fmt: skip
     shutil.rmtree(folder / "checkpoints")
     shutil.rmtree(folder / "tensorboard")
-    kept.write_text(json.dumps(found | {"options": options}) + "\n", encoding="utf-8")
-    print(json.dumps(found), flush=True)
+    keep(folder, found, options)
 
 
 def path_of(log: Path, every: int, signal: str) -> dict[str, list[float]]:
@@ -247,11 +243,6 @@ def of_density(model: NoisyChannelAutoencoder, test: ArrayData, detail: Tensor) 
     }
 
 
-def plain(options: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives them back."""
-    return json.loads(json.dumps(options))
-
-
 # --- the page ------------------------------------------------------------------------------------------------------
 
 SAMPLED = {  # measure to its name and digits
@@ -271,12 +262,6 @@ INFERRED = {
     "bound_nats": (f"the same, {WEIGHTS} draws of q", 0),
     "prior_nats": (f"the same, {WEIGHTS} draws of the prior", 0),
 }  # fmt: skip
-
-
-def span(values: list[float], digits: int) -> str:
-    """Median and, of several, the range."""
-    low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), median(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def rises(path: list[float]) -> int:
@@ -340,23 +325,14 @@ def picture(work: Path, docs: Path) -> None:
 
 def main() -> None:
     """Trains what is not trained yet, and writes what all of it came to."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="changed options, for trials")
+    parser = parser_of("kinds", list(KINDS))
     parser.add_argument("--draw", action="store_true", help="only the tables, from the results")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="where to write; another folder for trials")
     arguments = parser.parse_args()
     results = arguments.docs / "results" / RESULTS.name
     if not arguments.draw:
         if arguments.work is None:
             parser.error("name a folder with --work")
-        changes = {key: json.loads(value) for key, value in (word.split("=", 1) for word in arguments.set)}
-        for seed in arguments.seeds:
-            for kind in arguments.kinds:
-                run(kind, seed, arguments.work / f"{kind}-{seed}", changes)
-        if changes:  # a trial
+        if not make_runs(arguments, run):
             return
         results.write_text(found_in(arguments.work), encoding="utf-8")
         picture(arguments.work, arguments.docs)
@@ -366,11 +342,7 @@ def main() -> None:
 
 def found_in(work: Path) -> str:
     """All finished runs under today's options, and the floor, as JSON."""
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for kind, (_, _, turns, own, _) in KINDS.items():
-        found = [json.loads(path.read_text()) for path in sorted(work.glob(f"{kind}-[0-9]*/result.json"))]
-        wanted = plain(COMMON | own)
-        runs[kind] = [r for r in found if r["kind"] == kind and r.pop("options") == wanted and r["turns"] == turns]
+    runs = {kind: made(work, kind, COMMON | own.options, turns=own.turns) for kind, own in KINDS.items()}
     test, _ = reference()
     train_split = load_named("mnist")
     some = torch.randperm(len(train_split), generator=torch.Generator().manual_seed(0))[:JUDGED]
@@ -386,7 +358,7 @@ def found_in(work: Path) -> str:
         "options": {kind: {"recipe": own.recipe, "turns": own.turns, **own.options} for kind, own in KINDS.items()},
         "floor": floor, "runs": runs,
     }  # fmt: skip
-    return json.dumps(about).replace('{"kind"', '\n{"kind"') + "\n"
+    return by_line(about, "kind")
 
 
 if __name__ == "__main__":

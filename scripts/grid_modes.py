@@ -10,17 +10,15 @@ the first seed's samples and the table of docs/games.md from all runs found in t
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from figures import put, table
+from seeds import by_line, is_made, keep, made, make_runs, parser_of, span
 
 from rdae.data.arrays import ArrayData, Kind
 from rdae.data.synthetic import MixtureSource
@@ -30,7 +28,6 @@ from rdae.reports.games import samples_figure
 from rdae.training.checkpoint import load_newest
 from rdae.training.loop import Settings, train
 
-DOCS = Path(__file__).parent.parent / "docs"
 SOURCE = MixtureSource.grid()
 EXAMPLES, JUDGED, SHOWN = 100_000, 10_000, 2500
 TURNS = 80_000  # of both players
@@ -58,9 +55,8 @@ CONTESTANTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # name to game
 def run(name: str, seed: int, folder: Path, changes: dict[str, Any]) -> None:
     """Trains one game with one seed; leaves its samples and what they are worth in the folder."""
     _, _, recipe_name, own = CONTESTANTS[name]
-    options = plain(COMMON | own | changes)
-    kept = folder / "result.json"
-    if kept.exists() and json.loads(kept.read_text())["options"] == options:
+    options = COMMON | own | changes
+    if is_made(folder, options):
         return
     shutil.rmtree(folder, ignore_errors=True)
     values = torch.from_numpy(SOURCE.sample(EXAMPLES, seed=seed)).float()
@@ -84,19 +80,7 @@ def run(name: str, seed: int, folder: Path, changes: dict[str, Any]) -> None:
         "turns": recipe.steps,
     }  # fmt: skip
     shutil.rmtree(folder / "checkpoints")
-    kept.write_text(json.dumps(result | {"options": options}) + "\n", encoding="utf-8")
-    print(json.dumps(result), flush=True)
-
-
-def plain(options: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives them back."""
-    return json.loads(json.dumps(options))
-
-
-def span(values: list[float], digits: int, factor: float = 1.0) -> str:
-    """Median and, of several, the range."""
-    low, middle, high = (f"{factor * value:.{digits}f}" for value in (min(values), median(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    keep(folder, result, options)
 
 
 def grid_table(runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -105,9 +89,10 @@ def grid_table(runs: dict[str, list[dict[str, Any]]]) -> str:
     for name, own in runs.items():
         game, held, _, _ = CONTESTANTS[name]
         column = {key: [r[key] for r in own] for key in own[0] if key != "game"}
+        quality = [100 * share for share in column["high_quality"]]
         rows.append([
-            game, held, f"{len(own)}", span(column["modes"], 0), span(column["high_quality"], 1, 100),
-            span(column["reverse_kl"], 4), span(column["cpu_seconds"], 0),
+            game, held, f"{len(own)}", span(column["modes"], 0), span(quality, 1), span(column["reverse_kl"], 4),
+            span(column["cpu_seconds"], 0),
         ])  # fmt: skip
     head = ["game", "critic held back by", "seeds", "modes of 25", "high quality, %", "reverse KL, nats", "CPU seconds"]
     return table(head, rows, words=2)
@@ -115,28 +100,17 @@ def grid_table(runs: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     """Trains what is not trained yet, and writes what all of it came to."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--games", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="changed options, for trials")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="where to write; another folder for trials")
+    parser = parser_of("games", list(CONTESTANTS))
     arguments = parser.parse_args()
-    changes = {key: json.loads(value) for key, value in (word.split("=", 1) for word in arguments.set)}
-    for seed in arguments.seeds:
-        for name in arguments.games:
-            run(name, seed, arguments.work / f"{name}-{seed}", changes)
-    if changes:  # a trial
+    if arguments.work is None:
+        parser.error("name a folder with --work")
+    if not make_runs(arguments, run):
         return
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for name in CONTESTANTS:
-        found = [json.loads(path.read_text()) for path in sorted(arguments.work.glob(f"{name}-[0-9]*/result.json"))]
-        wanted = plain(COMMON | CONTESTANTS[name][3])
-        if own := [result for result in found if result["game"] == name and result.pop("options") == wanted]:
-            runs[name] = own
+    runs = {name: made(arguments.work, name, COMMON | own) for name, (*_, own) in CONTESTANTS.items()}
+    runs = {name: own for name, own in runs.items() if own}
     about = {"options": COMMON, "own": {name: CONTESTANTS[name][3] for name in runs}, "judged": JUDGED}
-    text = json.dumps(about | {"runs": runs}).replace('{"game"', '\n{"game"')
-    (arguments.docs / "results" / "grid.json").write_text(text + "\n", encoding="utf-8")
+    text = by_line(about | {"runs": runs}, "game")
+    (arguments.docs / "results" / "grid.json").write_text(text, encoding="utf-8")
     first = {name: np.load(arguments.work / f"{name}-{own[0]['seed']}" / "samples.npy") for name, own in runs.items()}
     figure = samples_figure(first, SOURCE.means, caption=lambda name: "\n".join(CONTESTANTS[name][:2]))
     figure.savefig(arguments.docs / "images" / "grid-samples.png", dpi=80)

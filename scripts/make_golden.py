@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,11 @@ from rdae.channels import RateDistortionRounding
 from rdae.coding.codec import Codec
 from rdae.coding.image import from_array, to_pil
 from rdae.coding.model import unpack_model
-from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
-from rdae.networks.refine import RefinerSize, SubbandRefiner
-from rdae.priors.pyramid import PyramidPrior
+from rdae.networks.pyramid import PyramidEncoder
+from rdae.networks.subbands import SubbandCorrector, SubbandDecoder
+from rdae.priors.subbands import SubbandPrior
 from rdae.recipes.photo import photo
-from rdae.training.export import export_pyramid
+from rdae.training.export_subbands import export_subbands
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
@@ -32,15 +33,12 @@ def main() -> None:
     """Writes the codec file, the streams and what they decode to."""
     GOLDEN.mkdir(parents=True)
     torch.manual_seed(20)
-    recipe = replace(
-        photo(),
-        name="golden",
-        model=lambda: RateDistortionAutoencoder(
-            PyramidEncoder(5), PyramidPrior(5, (8, 8, 8)), PyramidDecoder(SubbandRefiner((RefinerSize(8, 8, 1),) * 3)),
-            RateDistortionRounding(6.0),
-        ),
+    model = RateDistortionAutoencoder(
+        PyramidEncoder(5), SubbandPrior(5, (8, 8, 8)), SubbandDecoder(SubbandCorrector((8, 8, 8))),
+        RateDistortionRounding(6.0),
     )  # fmt: skip
-    data = export_pyramid(recipe.model().eval(), recipe, {"tile": 128})
+    _scatter(model)
+    data = export_subbands(model.eval(), replace(photo(), name="golden"), {"tile": 128})
     (GOLDEN / "golden.codec").write_bytes(data)
     codec = Codec(unpack_model(data))
     kodak = np.asarray(Image.open(GOLDEN.parents[1] / "examples" / "kodim23.png"))[180:330, 300:500]
@@ -57,6 +55,18 @@ def main() -> None:
         stream = codec.compress_picture(from_array(pixels), quality).data
         (GOLDEN / f"{name}.rdae").write_bytes(stream)
         to_pil(codec.decompress(stream)).save(GOLDEN / f"{name}.png")
+
+
+@torch.no_grad()
+def _scatter(model: Any) -> None:
+    """Weights that make use of most tables, and corrections that are not zero."""
+    for layer in model.decoder.corrector.write:
+        layer.weight.normal_(0, 0.1)
+    for level in model.prior.nets:
+        for head in level.heads:
+            head.index.weight.mul_(3)
+            head.skew.weight.mul_(8)
+            head.index.bias.add_(7 + torch.randn_like(head.index.bias))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from rdae.coding.files import write_text
 from rdae.coding.image import read_picture
 from rdae.coding.model import shipped_models
 from rdae.recipes.photo import photo
-from rdae.training.export import export_pyramid
+from rdae.training.export_subbands import export_subbands
 from rdae.training.start import find_start
 
 ROOT = Path(__file__).parent.parent
@@ -134,7 +134,7 @@ def deltas(run: Path) -> dict[str, int]:
     """Bytes of three ways to say what was adapted."""
     parent = shipped_models()["photo"].read_bytes()
     own = (run / "photo.codec").read_bytes()
-    plain = export_pyramid(photo().trained(find_start(str(run)).weights), photo(), {"summary": ""})
+    plain = export_subbands(photo().trained(find_start(str(run)).weights), photo(), {"summary": ""})
     length = min(len(plain), len(parent))
     bytewise = np.frombuffer(plain, np.uint8)[-length:] - np.frombuffer(parent, np.uint8)[-length:]
     delta = make_delta(parent, own)

@@ -58,14 +58,14 @@ def build_tiny():
     """The model before its weights are drawn; the state dict of `Tiny.torch` fits it."""
     from rdae.autoencoder import RateDistortionAutoencoder
     from rdae.channels import RateDistortionRounding
-    from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
-    from rdae.networks.refine import RefinerSize, SubbandRefiner
-    from rdae.priors.pyramid import PyramidPrior
+    from rdae.networks.pyramid import PyramidEncoder
+    from rdae.networks.subbands import SubbandCorrector, SubbandDecoder
+    from rdae.priors.subbands import SubbandPrior
 
     return RateDistortionAutoencoder(
         PyramidEncoder(5),
-        PyramidPrior(5, channels=TINY_CHANNELS),
-        PyramidDecoder(SubbandRefiner((RefinerSize(8, 8, 1),) * 3)),
+        SubbandPrior(5, channels=TINY_CHANNELS),
+        SubbandDecoder(SubbandCorrector((8, 12, 12))),
         RateDistortionRounding(6.0),
     )
 
@@ -75,20 +75,21 @@ def tiny() -> Tiny:
     """Drawn once, so that tests can compare the codec file with the PyTorch model it came from."""
     torch = pytest.importorskip("torch")
     from rdae.recipes.photo import photo
-    from rdae.training.export import export_pyramid
+    from rdae.training.export_subbands import export_subbands
 
     with torch.random.fork_rng():
         torch.manual_seed(20)
         model = build_tiny()
         with torch.no_grad():
-            for net in model.decoder.refiner.nets:  # zero at the start: the test wants to see it act
-                net.write.weight.normal_(0, 0.02)
+            for layer in model.decoder.corrector.write:  # zero at the start: the test wants to see it act
+                layer.weight.normal_(0, 0.1)
             for level in model.prior.nets:
                 for head in level.heads:  # scattered scales and skews, so that most tables are used
-                    head.out.weight.mul_(1.5)
-                    head.out.bias.add_(0.3 * torch.randn_like(head.out.bias))
+                    head.index.weight.mul_(3)
+                    head.skew.weight.mul_(8)
+                    head.index.bias.add_(7 + torch.randn_like(head.index.bias))  # few symbols past the tables
     recipe = dataclasses.replace(photo(), name="tiny", model=build_tiny)
-    return Tiny(model.eval(), recipe, export_pyramid(model, recipe, {"training_data": "none"}))
+    return Tiny(model.eval(), recipe, export_subbands(model, recipe, {"training_data": "none"}))
 
 
 @pytest.fixture(scope="session")

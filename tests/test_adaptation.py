@@ -30,7 +30,7 @@ from rdae.recipes.order import Order
 from rdae.recipes.photo import KEPT, photo
 from rdae.training.checkpoint import load_checkpoint
 from rdae.training.codec_file import codec_file
-from rdae.training.export import export_pyramid
+from rdae.training.export_subbands import export_subbands
 from rdae.training.loop import Settings, _Run
 from rdae.training.start import find_start, weights_file
 
@@ -54,7 +54,7 @@ def parent(tiny: Tiny):
 def shipped(tiny: Tiny, parent, tmp_path_factory) -> Iterator[Path]:
     """A folder of shipped models: the tiny one, with its weights."""
     folder = tmp_path_factory.mktemp("shipped")
-    codec = export_pyramid(parent, tiny.recipe, {})
+    codec = export_subbands(parent, tiny.recipe, {})
     (folder / "tiny.codec").write_bytes(codec)
     (folder / "tiny.weights").write_bytes(weights_file("tiny", parent.state_dict(), unpack_model(codec).identity))
     with pytest.MonkeyPatch.context() as patch:

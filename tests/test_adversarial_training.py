@@ -83,6 +83,18 @@ def test_a_run_stopped_in_the_middle_of_a_round_goes_on_bit_by_bit(tmp_path):
     assert {"critic_loss", "generator_loss", "gap", "penalty", "loss"} <= set(lines[-1])
 
 
+def test_penalties_that_fade_go_on_fading_bit_by_bit(tmp_path):
+    recipe = replace(game(20), fade=0.01)
+    whole = load_checkpoint(train(recipe, settings(tmp_path / "whole")))
+    run = _Run(recipe, settings(tmp_path / "parts"), None)
+    batches = recipe.batches(tmp_path, seed=0, rank=0, world=1)
+    for number in range(7):
+        run.step(number, batches[number], slice(0, 8))
+    run.keep(7)
+    parts = load_checkpoint(train(recipe, settings(tmp_path / "parts")))
+    assert all(torch.equal(value, parts["model"][name]) for name, value in whole["model"].items())
+
+
 def examples(kind: str) -> ArrayData:
     g = torch.Generator().manual_seed(1)
     if kind == "table":

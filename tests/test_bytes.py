@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 import torch
 
-from rdae.coding.pyramid import SIGNED_ZERO
+from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.errors import ModelError
 from rdae.networks.bytes import WEIGHT_MAX, ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.shuffle import depth_to_space

@@ -23,7 +23,8 @@ from rdae.coding.codec import Codec, check_wishes
 from rdae.coding.container import QUALITY_LEVELS, parse
 from rdae.coding.image import from_array
 from rdae.coding.model import pack_model, unpack_model
-from rdae.coding.pyramid import SKEWS, PyramidCoder
+from rdae.coding.network_bytes import SIGNED_ZERO
+from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.tables import PRECISION
 from rdae.coding.targets import LOOK_UP, SMALL, largest_within, smallest_from
 from rdae.errors import FormatError, ImageError, TargetError
@@ -435,10 +436,14 @@ def as_latents(symbols: list[np.ndarray]) -> list:
 
 
 def replayed(tiny, codec: Codec, symbols, level: int):
-    """What the PyTorch prior says of symbols: its output, and `(symbols, index, skew)` of each group."""
+    """What the PyTorch prior says of symbols in training: its output, and `(symbols, index, skew)` of each group."""
     channel = Replay().eval()
-    with torch.no_grad():
-        coded = tiny.torch.prior(as_latents(symbols), channel, lam_of(codec, level))
+    prior = tiny.torch.prior.train()  # names fractional members
+    try:
+        with torch.no_grad():
+            coded = prior(as_latents(symbols), channel, lam_of(codec, level))
+    finally:
+        prior.eval()
     return coded, channel.sent
 
 
@@ -488,10 +493,11 @@ def test_symbols_and_tables_are_those_of_pytorch(tiny, tiny_codec, height, width
         folded = theirs if theirs.shape[1] == 3 else torch.nn.functional.pixel_unshuffle(theirs, 2)
         np.testing.assert_array_equal(own, folded[0].numpy())
     assert len(named) == len(sent)
-    scales = tiny.torch.prior.density.scales
+    density = tiny.torch.prior.density
     for (index, skew), (_, wanted_index, wanted_skew) in zip(named, sent, strict=True):
-        np.testing.assert_array_equal(index, torch.floor(wanted_index + 0.5).clamp(0, scales - 1).numpy())
-        np.testing.assert_array_equal(skew, torch.floor(wanted_skew + 0.5).clamp(-4, 4).numpy())
+        np.testing.assert_array_equal(index, wanted_index.round().clamp(0, density.scales - 1).numpy())
+        skew_max = density.skew_max
+        np.testing.assert_array_equal(skew.astype(int) - SIGNED_ZERO, wanted_skew.round().clamp(-skew_max, skew_max))
 
 
 def escape_bits(tables, symbols: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -526,7 +532,8 @@ def calls(monkeypatch) -> list[tuple]:
 
 def estimate_of_calls(tiny, codec: Codec, calls, *, low: bool) -> float:
     """Bits of the low band, or of the details, at the members that the coder chose."""
-    prior, skews = tiny.torch.prior, 1 if low else SKEWS
+    prior = tiny.torch.prior
+    skews = 1 if low else prior.density.skew_max + 1
     density, own = (prior.low.density, codec._coder._low) if low else (prior.density, codec._coder._details)
     bits = 0.0
     for writer, tables, symbols, numbers in calls:
@@ -554,13 +561,13 @@ def test_a_file_is_as_long_as_the_trained_model_says(tiny, tiny_codec, calls, he
     data, symbols = encoded(tiny_codec, photograph(height, width, level), level)
     flags = int.from_bytes(parse(data).tiles[0][4:7], "little")
     bits = estimate_of_calls(tiny, tiny_codec, calls, low=True)
-    prior, tables = tiny.torch.prior, tiny_codec._coder.tables
+    density, tables = tiny.torch.prior.density, tiny_codec._coder.tables
     for k, (q, index, skew) in enumerate(replayed(tiny, tiny_codec, symbols, level)[1]):
-        whole_index = torch.floor(index + 0.5).clamp(0, prior.density.scales - 1)
-        whole_skew = torch.floor(skew + 0.5).clamp(-4, 4)
+        whole_index = index.round().clamp(0, density.scales - 1)
+        whole_skew = skew.round().clamp(-density.skew_max, density.skew_max)
         kept = (whole_index > 0) | (not flags >> k & 1)
-        numbers = (SKEWS * whole_index + whole_skew.abs())[kept].long().numpy()
-        bits += estimate(prior.density, tables.details, q[kept].long().numpy(), numbers, index[kept], skew[kept])
+        numbers = (tables.skews * whole_index + whole_skew.abs())[kept].long().numpy()
+        bits += estimate(density, tables.details, q[kept].long().numpy(), numbers, index[kept], skew[kept])
     assert len(data) == pytest.approx(bits / 8, **ALLOWED)
 
 

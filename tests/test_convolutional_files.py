@@ -26,7 +26,7 @@ from rdae.priors.factorised import FactorisedPrior
 from rdae.priors.hyperprior import Hyperprior
 from rdae.priors.magnitude import MagnitudePrior
 from rdae.training.codec_recipe import CodecRecipe, step_loss
-from rdae.training.export import density_tables
+from rdae.training.density_tables import density_tables
 from rdae.training.export_convolutional import export_convolutional
 
 WIDTHS = (6, 10)

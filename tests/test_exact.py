@@ -1,8 +1,8 @@
 """Streams decode everywhere: the entropy networks give the same integers whatever computes them.
 
-The reference is integer arithmetic in NumPy (int64, in units of 2**-20), written here from the description in
-`priors/pyramid.py`. Everything else must agree with it bit for bit: PyTorch with any number of threads, batch, memory
-layout, library and instruction set, float64, and ONNX Runtime with any number of threads and any optimisation.
+The reference is integer arithmetic in NumPy (int64), written here from the description in `networks/bytes.py`.
+Everything else must agree with it bit for bit: PyTorch with any number of threads, batch, memory layout, library and
+instruction set, float64, and ONNX Runtime with any number of threads and any optimisation.
 """
 
 from __future__ import annotations
@@ -23,66 +23,54 @@ from hypothesis import strategies as st
 from rdae.coding.codec import Codec
 from rdae.coding.image import from_array
 from rdae.coding.model import load_model, shipped_models, unpack_model
-from rdae.coding.pyramid import compand, groups_of_level
+from rdae.coding.network_bytes import SIGNED_ZERO, NetworkBytes, compand
+from rdae.coding.pyramid_order import groups_of_level
 from rdae.coding.tiles import tiles
 from rdae.errors import ModelError
 
 torch = pytest.importorskip("torch")
 
 from rdae.networks import exact
+from rdae.networks.bytes import ByteConv, split_signs, to_byte
 from rdae.networks.exact import ACTIVATION_MAX, EXACT_LIMIT, SYMBOL_MAX, ExactConv, exact_relu
-from rdae.priors.density import SKEW_MAX
-from rdae.training.export import _graphs, check_exact, freeze
-
-BITS = 20  # the reference counts in units of 2**-20: a step is 2**-16 or more, and heads divide by up to 16
-HALF = 1 << BITS - 1
-
+from rdae.networks.shuffle import depth_to_space
+from rdae.priors.subbands import TOLD
+from rdae.training.byte_graphs import whole_bias
 
 # --- the reference -------------------------------------------------------------------------------------------------
 
 
-def whole(x: torch.Tensor) -> np.ndarray:
-    """Numbers in units of 2**-20, which they must be multiples of."""
-    scaled = x.detach().double().numpy() * 2**BITS
-    assert (scaled == np.floor(scaled)).all()
-    return scaled.astype(np.int64)
-
-
-def convolved(layer: ExactConv, x: np.ndarray) -> np.ndarray:
-    """A convolution plus its bias and 1/2, of integers `(C, H, W)`."""
-    weight, bias, _ = layer.quantised()
-    weight, bias = whole(weight), whole(bias)
-    if layer.groups == 1:
-        return np.einsum("oi,ihw->ohw", weight[:, :, 0, 0], x) + bias[:, None, None]
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+def convolved(layer: ByteConv, x: np.ndarray, unit: float = 1.0) -> np.ndarray:
+    """`round(sum * step / unit)`, halves to even, of bytes `(C, H, W)`: whole numbers throughout."""
+    weight, _, step = (w.detach() for w in layer.quantised())
+    weight = (weight / step[:, None, None, None]).numpy().astype(np.int64)
+    pad = layer.padding
     _, height, width = x.shape
-    total = np.zeros_like(x) + bias[:, None, None]
-    for i, j in np.ndindex(3, 3):
-        total += weight[:, 0, i, j, None, None] * padded[:, i : i + height, j : j + width]
-    return total
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    total = np.zeros((weight.shape[0], height, width), dtype=np.int64) + whole_bias(layer).astype(int)[:, None, None]
+    for i, j in np.ndindex(layer.kernel, layer.kernel):
+        total += np.einsum("oc,chw->ohw", weight[:, :, i, j], padded[:, i : i + height, j : j + width])
+    shift = np.log2(step.numpy().astype(float) / unit).astype(int)[:, None, None]
+    power = 1 << np.maximum(-shift, 0)
+    down, rest = np.divmod(total << np.maximum(shift, 0), power)
+    return down + ((2 * rest > power) | ((2 * rest == power) & (down % 2 == 1)))
 
 
-def relu(x: np.ndarray) -> np.ndarray:
-    """Floor and clip."""
-    return np.clip(x >> BITS, 0, ACTIVATION_MAX)
+def byte(x: np.ndarray) -> np.ndarray:
+    return np.clip(x, 0, ACTIVATION_MAX)
 
 
-def features(g: np.ndarray) -> np.ndarray:
-    return np.concatenate([g, np.abs(g)])
+def block(net, h: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    change = convolved(net.change, byte(convolved(net.mix, np.concatenate([h, *more]))))
+    return byte(h + np.clip(change, -128, 127))
 
 
-def block(net, h: np.ndarray) -> np.ndarray:
-    return relu((h << BITS) + convolved(net.pointwise, relu(convolved(net.depthwise, h))))
-
-
-def head(net, h: np.ndarray, scales: int) -> tuple[np.ndarray, np.ndarray]:
-    index, skew = np.split(convolved(net.out, relu(convolved(net.hidden, h))), 2)
-    index = np.clip((index // 8 + HALF) >> BITS, 0, scales - 1)
-    return index, np.clip((skew // 16 + HALF) >> BITS, -SKEW_MAX, SKEW_MAX)
-
-
-def update(net, h: np.ndarray, g: np.ndarray) -> np.ndarray:
-    return block(net.block, relu((h << BITS) + convolved(net.read, features(g))))
+def head(net, h: np.ndarray, density) -> tuple[np.ndarray, np.ndarray]:
+    """Scale index, and skew as a byte."""
+    h = byte(convolved(net.hidden, h))
+    index = np.clip(convolved(net.index, h, 1 / net.index_unit), 0, density.scales - 1)
+    skew = np.clip(convolved(net.skew, h, 1 / net.skew_unit), -density.skew_max, density.skew_max)
+    return index, skew + SIGNED_ZERO
 
 
 def unfolded(x: np.ndarray) -> np.ndarray:
@@ -90,59 +78,81 @@ def unfolded(x: np.ndarray) -> np.ndarray:
     return x.reshape(c // 4, 2, 2, h, w).transpose(0, 3, 1, 4, 2).reshape(c // 4, 2 * h, 2 * w)
 
 
-def entry(net, state: np.ndarray, parents: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    up = unfolded(relu(convolved(net.up, state)))
-    total = convolved(net.mix, up) + convolved(net.parents, features(unfolded(parents)))
-    return relu(total - HALF + (bias << BITS))
+def joined(x: np.ndarray, told: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.broadcast_to(told, (len(told), *x.shape[1:]))])
 
 
 def reference(prior, name: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Outputs of a graph of the codec file for one example of int64 inputs, `(C, H, W)`."""
-    scales = prior.density.scales
     if name == "low":
-        net = prior.low_entry
-        return [relu(convolved(net.read, features(inputs["residual"])) + (inputs["bias"] << BITS))]
+        return [byte(convolved(prior.low_entry, joined(inputs["residual"], inputs["told"])))]
     if name.startswith("entry"):
-        return [entry(prior.entries[int(name[5:]) - 1], **inputs)]
+        net = prior.entries[int(name[5:]) - 1]
+        up = unfolded(byte(convolved(net.up, inputs["state"])))
+        seen = np.concatenate([up, unfolded(inputs["parents"])])
+        return [byte(convolved(net.mix, joined(seen, inputs["told"])))]
     level, part = name.removeprefix("level").split(".")
     net = prior.nets[int(level) - 1]
     if part == "start":
         h = block(net.first, inputs["h"])
-        return [h, *head(net.heads[0], h, scales)]
+        return [h, *head(net.heads[0], h, prior.density)]
     if part == "finish":
-        return [update(net.updates[-1], inputs["h"], inputs["g"])]
+        return [block(net.updates[-1], inputs["h"], inputs["g"])]
     k = int(part.removeprefix("pass"))
-    h = update(net.updates[k - 1], inputs["h"], inputs["g"])
-    return [h, *head(net.heads[k], h, scales)]
+    h = block(net.updates[k - 1], inputs["h"], inputs["g"])
+    return [h, *head(net.heads[k], h, prior.density)]
 
 
-def graphs(model) -> list[tuple[str, torch.nn.Module, list[str], dict[str, tuple[int, ...]]]]:
-    """Name, module as exported, names of outputs and shapes of inputs of each exact graph."""
-    frozen = copy.deepcopy(model)
+def run_torch(prior, name: str, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
+    """The same outputs by the modules that are trained."""
     with torch.no_grad():
-        freeze(frozen.prior)
-        return [
-            (name, module.eval(), outputs, {key: tuple(x.shape) for key, x in inputs.items()})
-            for name, module, inputs, outputs in _graphs(frozen)
-            if name not in ("analysis", "synthesis")
-        ]
+        if name == "low":
+            size = inputs["residual"].shape[-2:]
+            seen = torch.cat([inputs["residual"], inputs["told"].expand(-1, -1, *size)], 1)
+            out = [to_byte(prior.low_entry(seen))]
+        elif name.startswith("entry"):
+            positive, negative = depth_to_space(inputs["parents"]).chunk(2, 1)
+            net = prior.entries[int(name[5:]) - 1]
+            out = [net(inputs["state"], positive - negative, inputs["told"][..., 0, 0])]
+        else:
+            level, part = name.removeprefix("level").split(".")
+            net = prior.nets[int(level) - 1]
+            k = 0 if part == "start" else len(net.updates) if part == "finish" else int(part.removeprefix("pass"))
+            h = net.updates[k - 1](inputs["h"], inputs["g"]) if k else net.first(inputs["h"])
+            out = [h]
+            if part != "finish":
+                index, skew = net.heads[k](h)
+                largest = prior.density.skew_max
+                out += [index.clamp(0, prior.density.scales - 1), skew.clamp(-largest, largest) + SIGNED_ZERO]
+    return [x.cpu().numpy() for x in out]
 
 
-def random_inputs(shapes: dict[str, tuple[int, ...]], seed: int, batch: int, extreme: bool) -> dict[str, np.ndarray]:
-    """Integers in the range that each input can have; `extreme`: at its ends."""
+def graphs(prior) -> list[tuple[str, dict[str, int]]]:
+    """Name and channels of the inputs of each exact graph."""
+    fine, middle, coarse = prior.channels
+    found: list[tuple[str, dict[str, int]]] = [("low", {"residual": 24, "told": TOLD})]
+    for net, (width, coarser) in enumerate([(fine, middle), (middle, coarse), (coarse, coarse)], start=1):
+        sizes = [2 * len(group) for group in groups_of_level(net)]
+        found.append((f"entry{net}", {"state": coarser, "parents": 72, "told": TOLD}))
+        found.append((f"level{net}.start", {"h": width}))
+        found += [(f"level{net}.pass{k}", {"h": width, "g": n}) for k, n in enumerate(sizes[:-1], start=1)]
+        if net > 1:
+            found.append((f"level{net}.finish", {"h": width, "g": sizes[-1]}))
+    return found
+
+
+def random_inputs(channels: dict[str, int], seed: int, batch: int, extreme: bool) -> dict[str, np.ndarray]:
+    """Bytes in the range that each input can have; `extreme`: at its ends. Of two parts by sign one is zero."""
     rng = np.random.default_rng(seed)
     inputs = {}
-    for name, shape in shapes.items():
-        if name in ("h", "state"):
-            low, high = 0, ACTIVATION_MAX
-        elif name == "bias":
-            low, high = -127, 127
-        else:
-            low, high = -SYMBOL_MAX, SYMBOL_MAX
-        spatial = (1, 1) if name == "bias" else (shape[2] * 3, shape[3] * 3)
-        size = (batch, shape[1], *spatial)
-        ends = rng.choice(np.array([low, high]), size=size)
-        inputs[name] = ends if extreme else rng.integers(low, high + 1, size=size)
+    for name, count in channels.items():
+        largest = ACTIVATION_MAX if name in ("h", "state", "told") else SYMBOL_MAX
+        size = (batch, count, *((1, 1) if name == "told" else (6, 9)))
+        x = largest * rng.integers(0, 2, size=size) if extreme else rng.integers(0, largest + 1, size=size)
+        if name in ("g", "residual", "parents"):
+            positive = rng.integers(0, 2, size=(batch, count // 2, 6, 9))
+            x *= np.concatenate([positive, 1 - positive], 1)
+        inputs[name] = x
     return inputs
 
 
@@ -162,13 +172,11 @@ def assert_same(found, wanted, what: str) -> None:
         assert (np.asarray(ours) == np.floor(np.asarray(ours))).all()
 
 
-def run_torch(module, inputs, dtype=torch.float32, channels_last=False) -> list[np.ndarray]:
-    tensors = [torch.from_numpy(x).to(dtype) for x in inputs.values()]
+def tensors(inputs, dtype=torch.float32, channels_last=False) -> dict[str, torch.Tensor]:
+    found = {name: torch.from_numpy(x).to(dtype) for name, x in inputs.items()}
     if channels_last:
-        tensors = [x.contiguous(memory_format=torch.channels_last) for x in tensors]
-    with torch.no_grad():
-        out = module(*tensors)
-    return [x.numpy() for x in (out if isinstance(out, tuple) else (out,))]
+        found = {name: x.contiguous(memory_format=torch.channels_last) for name, x in found.items()}
+    return found
 
 
 @pytest.fixture
@@ -185,35 +193,38 @@ def threads():
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 def test_pytorch_agrees_with_integer_arithmetic(tiny, threads):
     prior = tiny.torch.prior
-    for name, module, _, shapes in graphs(tiny.torch):
+    for name, channels in graphs(prior):
         for seed, extreme in CASES[:2]:
-            one = random_inputs(shapes, seed, 1, extreme)
+            one = random_inputs(channels, seed, 1, extreme)
             wanted = expected(prior, name, one)
             for count in (1, 2):
                 threads(count)
                 for onednn in (False, True):
                     with torch.backends.mkldnn.flags(enabled=onednn):
-                        assert_same(run_torch(module, one), wanted, f"{name}, {count} threads, oneDNN {onednn}")
-            assert_same(run_torch(module, one, channels_last=True), wanted, f"{name}, channels last")
+                        found = run_torch(prior, name, tensors(one))
+                        assert_same(found, wanted, f"{name}, {count} threads, oneDNN {onednn}")
+            assert_same(run_torch(prior, name, tensors(one, channels_last=True)), wanted, f"{name}, channels last")
 
 
 def test_a_batch_of_eight_agrees_with_each_alone(tiny):
-    for name, module, _, shapes in graphs(tiny.torch):
-        eight = random_inputs(shapes, 5, 8, False)
-        together = run_torch(module, eight)
-        assert_same(together, expected(tiny.torch.prior, name, eight), name)
+    prior = tiny.torch.prior
+    for name, channels in graphs(prior):
+        eight = random_inputs(channels, 5, 8, False)
+        together = run_torch(prior, name, tensors(eight))
+        assert_same(together, expected(prior, name, eight), name)
         for i in range(8):
-            alone = run_torch(module, {key: x[i : i + 1] for key, x in eight.items()})
+            alone = run_torch(prior, name, tensors({key: x[i : i + 1] for key, x in eight.items()}))
             for a, b in zip(alone, together, strict=True):
                 np.testing.assert_array_equal(a[0], b[i])
 
 
 def test_float64_agrees(tiny):
     """Nothing is lost in float32 that float64 would keep."""
-    for name, module, _, shapes in graphs(tiny.torch):
-        module.double()
-        inputs = random_inputs(shapes, 6, 1, True)
-        assert_same(run_torch(module, inputs, torch.float64), expected(tiny.torch.prior, name, inputs), name)
+    double = copy.deepcopy(tiny.torch.prior).double()
+    for name, channels in graphs(double):
+        inputs = random_inputs(channels, 6, 1, True)
+        found = run_torch(double, name, tensors(inputs, torch.float64))
+        assert_same(found, expected(tiny.torch.prior, name, inputs), name)
 
 
 VARIANTS = [{"threads": 1}, {"threads": 2}, {"threads": 1, "optimize": False}, {"threads": 2, "optimize": False}]
@@ -222,26 +233,67 @@ VARIANTS = [{"threads": 1}, {"threads": 2}, {"threads": 1, "optimize": False}, {
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_onnx_runtime_agrees_with_integer_arithmetic(tiny, options):
     model = unpack_model(tiny.data, **options)
-    for name, _, _, shapes in graphs(tiny.torch):
+    for name, channels in graphs(tiny.torch.prior):
         for seed, extreme in CASES:
-            inputs = random_inputs(shapes, seed, 1, extreme)
-            found = model.run(name, {key: x.astype(np.float32) for key, x in inputs.items()})
+            inputs = random_inputs(channels, seed, 1, extreme)
+            found = model.run(name, {key: x.astype(np.uint8) for key, x in inputs.items()})
             assert_same(found, expected(tiny.torch.prior, name, inputs), f"{name} {options}")
 
 
-def test_the_shipped_graphs_agree_with_a_second_runtime(codec):
-    """ONNX's reference evaluator sums in another order, in NumPy."""
-    onnx = pytest.importorskip("onnx")
-    from onnx.reference import ReferenceEvaluator
+def shipped_graphs(model) -> list[str]:
+    """Exact graphs that a codec file holds."""
+    names = [array.removeprefix("graph.") for array in sorted(model._arrays) if array.startswith("graph.")]
+    return [name for name in names if name not in ("analysis", "synthesis")]
 
-    for array in sorted(codec.model._arrays):
-        name = array.removeprefix("graph.")
-        if not array.startswith("graph.") or name in ("analysis", "synthesis"):
-            continue
-        proto = onnx.load_model_from_string(codec.model.array(array).tobytes())
-        shapes = {x.name: tuple(d.dim_value or 2 for d in x.type.tensor_type.shape.dim) for x in proto.graph.input}
-        inputs = {key: x.astype(np.float32) for key, x in random_inputs(shapes, 7, 1, False).items()}
-        assert_same(codec.model.run(name, inputs), ReferenceEvaluator(proto).run(None, inputs), name)
+
+def test_the_shipped_graphs_agree_with_integer_arithmetic(codec):
+    """Node by node, from the file alone, in whole numbers."""
+    onnx = pytest.importorskip("onnx")
+    assert len(shipped_graphs(codec.model)) > 10
+    for name in shipped_graphs(codec.model):
+        proto = onnx.load_model_from_string(codec.model.array(f"graph.{name}").tobytes())
+        channels = {x.name: x.type.tensor_type.shape.dim[1].dim_value for x in proto.graph.input}
+        inputs = random_inputs(channels, 7, 1, False)
+        found = codec.model.run(name, {key: x.astype(np.uint8) for key, x in inputs.items()})
+        assert_same(found, evaluated(proto.graph, inputs), name)
+
+
+def evaluated(graph, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs of a graph of bytes in int64 arithmetic."""
+    from onnx import helper, numpy_helper
+
+    values = {x.name: numpy_helper.to_array(x) for x in graph.initializer} | inputs
+    for node in graph.node:
+        x = [values[name] for name in node.input]
+        more = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        values[node.output[0]] = NODES[node.op_type](*x, **more)
+    return [values[x.name] for x in graph.output]
+
+
+def qlinear_conv(x, x_unit, x_zero, weight, step, weight_zero, unit, zero, bias, kernel_shape, pads):
+    assert (x_unit, x_zero, pads[0]) == (1, 0, kernel_shape[0] // 2)
+    assert not weight_zero.any()
+    pad = pads[0]
+    padded = np.pad(x[0], ((0, 0), (pad, pad), (pad, pad)))
+    height, width = x.shape[2:]
+    total = np.zeros((len(weight), height, width), dtype=np.int64) + bias.astype(int)[:, None, None]
+    for i, j in np.ndindex(*kernel_shape):
+        part = padded[:, i : i + height, j : j + width]
+        total += np.einsum("oc,chw->ohw", weight[:, :, i, j].astype(np.int64), part)
+    scaled = total * (step.astype(float)[:, None, None] / float(unit))  # a power of two: exact
+    return np.clip(np.rint(scaled).astype(np.int64) + int(zero), 0, 255)[None]
+
+
+NODES = {
+    "QLinearConv": qlinear_conv,
+    "QLinearAdd": lambda h, _1, _2, change, _3, middle, _4, _5: np.clip(h + change - int(middle), 0, 255),
+    "Concat": lambda *parts, axis: np.concatenate(parts, axis),
+    "DepthToSpace": lambda x, blocksize, mode: unfolded(x[0])[None],
+    "Clip": lambda x, low, high: np.clip(x, int(low), int(high)),
+    "Identity": lambda x: x,
+    "Shape": lambda x, start: np.array(x.shape[start:]),
+    "Expand": lambda x, shape: np.broadcast_to(x, [max(a, b) for a, b in zip(x.shape, shape, strict=True)]),
+}
 
 
 def sources(tiny) -> list[str]:
@@ -277,12 +329,12 @@ import hashlib, sys
 import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
 from conftest import build_tiny
-from test_exact import graphs, random_inputs, run_torch
+from test_exact import graphs, random_inputs, run_torch, tensors
 model = build_tiny()
 model.load_state_dict(torch.load(sys.argv[2], weights_only=True))
 digest = hashlib.sha256()
-for name, module, _, shapes in graphs(model.eval()):
-    for x in run_torch(module, random_inputs(shapes, 9, 1, False)):
+for name, channels in graphs(model.eval().prior):
+    for x in run_torch(model.prior, name, tensors(random_inputs(channels, 9, 1, False))):
         digest.update(x.astype("<f4").tobytes())
 print(digest.hexdigest(), torch.backends.cpu.get_cpu_capability())
 """
@@ -300,8 +352,8 @@ def test_every_instruction_set_gives_the_same_integers(tiny, tmp_path, capabilit
     assert done.returncode == 0, done.stderr
     found, used = done.stdout.split(maxsplit=1)
     digest = hashlib.sha256()
-    for name, _, _, shapes in graphs(tiny.torch):
-        for x in expected(tiny.torch.prior, name, random_inputs(shapes, 9, 1, False)):
+    for name, channels in graphs(tiny.torch.prior):
+        for x in expected(tiny.torch.prior, name, random_inputs(channels, 9, 1, False)):
             digest.update(x.astype("<f4").tobytes())
     assert found == digest.hexdigest(), f"with {used}"
     if capability == "default":
@@ -310,31 +362,25 @@ def test_every_instruction_set_gives_the_same_integers(tiny, tmp_path, capabilit
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_integer_arithmetic(tiny):
-    for name, module, _, shapes in graphs(tiny.torch):
-        module.cuda()
+    prior = copy.deepcopy(tiny.torch.prior).cuda()
+    for name, channels in graphs(prior):
         for seed, extreme in CASES:
-            inputs = random_inputs(shapes, seed, 8, extreme)
-            with torch.no_grad():
-                out = module(*(torch.from_numpy(x).float().cuda() for x in inputs.values()))
-            found = [x.cpu().numpy() for x in (out if isinstance(out, tuple) else (out,))]
+            inputs = random_inputs(channels, seed, 8, extreme)
+            found = run_torch(prior, name, {key: x.cuda() for key, x in tensors(inputs).items()})
             assert_same(found, expected(tiny.torch.prior, name, inputs), name)
 
 
 def test_the_inputs_reach_most_of_the_tables(tiny):
     """Agreement on one table would say little."""
     members = set()
-    for name, _, outputs, shapes in graphs(tiny.torch):
-        if "index" in outputs:
-            _, index, skew = expected(tiny.torch.prior, name, random_inputs(shapes, 0, 1, True))
-            members |= set(zip(index.ravel().tolist(), skew.ravel().tolist(), strict=True))
-    assert len(members) > 100
+    for name, channels in graphs(tiny.torch.prior):
+        out = expected(tiny.torch.prior, name, random_inputs(channels, 0, 1, True))
+        if len(out) == 3:
+            members |= set(zip(out[1].ravel().tolist(), out[2].ravel().tolist(), strict=True))
+    assert len(members) > 200
 
 
 # --- the bound -----------------------------------------------------------------------------------------------------
-
-
-def test_the_bound_of_the_tiny_model_is_met_with_room(tiny):
-    assert 0 < check_exact(tiny.torch.prior) < 0.5
 
 
 @given(st.integers(0, 2**20), st.integers(-20, 8), st.booleans())
@@ -367,54 +413,19 @@ def test_weights_steps_and_biases_fit_the_grid():
         assert ((bias - 0.5) / step == ((bias - 0.5) / step).round()).all()
 
 
-@pytest.mark.parametrize("place", ["low_entry.read", "entries.0.up", "entries.2.mix", "nets.0.heads.1.out",
-                                   "nets.1.first.depthwise", "nets.2.updates.0.read"])  # fmt: skip
-def test_weights_beyond_the_bound_are_not_exported(tiny, place):
-    """A channel with one huge bias, in units of its small step."""
-    prior = copy.deepcopy(tiny.torch.prior)
-    layer = prior.get_submodule(place)
-    check_exact(prior)
-    with torch.no_grad():
-        layer.bias.fill_(1e5)
-    with pytest.raises(ModelError, match=r"past the 16777216.*export again"):
-        check_exact(prior)
-
-
-def split_entry(tiny):
-    """An entry whose two convolutions stay in range alone but not together: large weights in one, a fine step in the
-    other. A library that adds the second convolution into the output of the first would round on the way."""
-    prior = copy.deepcopy(tiny.torch.prior)
-    net = prior.entries[0]
-    with torch.no_grad():
-        net.mix.weight.fill_(60.0)
-        net.mix.bias.zero_()
-        net.parents.weight.fill_(126 * 2.0**-12)
-        net.parents.weight[:, 0] = 2.0**-12
-        net.parents.bias.zero_()
-    return prior, net
-
-
-def test_two_convolutions_that_are_added_are_bounded_together(tiny):
-    prior, net = split_entry(tiny)
-    for layer in (net.mix, net.parents):
-        layer.accumulator_bound(added=4.0 * ACTIVATION_MAX)  # each alone is in range
-    with pytest.raises(ModelError, match="past the 16777216"):
-        net.mix.accumulator_bound(net.parents, added=4.0 * ACTIVATION_MAX)
-    with pytest.raises(ModelError, match="past the 16777216"):
-        check_exact(prior)
-
-
 # --- companding ----------------------------------------------------------------------------------------------------
 
 
 def test_companding_agrees_in_both_halves():
     q = np.concatenate([np.arange(-300, 301), [-32768, 32767]]).astype(np.int16)
     ours = compand(q).astype(int)
-    theirs = exact.compand(torch.from_numpy(q).float()).numpy()
-    np.testing.assert_array_equal(ours, theirs)
+    theirs = exact.compand(torch.from_numpy(q).float())
+    np.testing.assert_array_equal(ours, theirs.numpy())
     clip = [np.clip(q.astype(int), -k, k) for k in (1, 4, 16, 64)]
     np.testing.assert_array_equal(ours, 8 * clip[0] + 4 * clip[1] + 2 * clip[2] + clip[3])
     assert np.abs(ours).max() == SYMBOL_MAX
+    both = split_signs(theirs.view(1, 1, 1, -1))[0].numpy()
+    np.testing.assert_array_equal(NetworkBytes(np.zeros((1, 8)), 1).symbols(q[None, None])[0], both)
     assert (np.diff(ours[200:401]) >= 0).all()
 
 

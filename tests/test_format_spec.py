@@ -21,6 +21,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 from safetensors.numpy import load as load_arrays
 
 from rdae.coding.codec import Codec
@@ -246,6 +247,27 @@ def compand(q: np.ndarray) -> np.ndarray:
     return np.vectorize(one, otypes=[int])(q)
 
 
+def by_sign(q: np.ndarray) -> np.ndarray:
+    """Companded symbols as bytes."""
+    seen = compand(q)
+    return np.concatenate([np.maximum(seen, 0), np.maximum(-seen, 0)])
+
+
+def byte_layer(x, weight, step, unit, zero, bias) -> np.ndarray:
+    """A QLinearConv in whole numbers; the unit of its inputs is 1."""
+    pad = weight.shape[2] // 2
+    assert np.abs(weight).max(initial=0) <= 63
+    h, w = x.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad))).astype(np.int64)
+    places = [(i, j) for i in range(2 * pad + 1) for j in range(2 * pad + 1)]
+    total = sum(np.einsum("bchw,oc->bohw", padded[:, :, i : i + h, j : j + w], weight[:, :, i, j].astype(np.int64))
+                for i, j in places) + bias.astype(np.int64)[:, None, None]  # fmt: skip
+    assert np.abs(total).max() < 2**24, "float32 would have rounded"
+    power = step / unit
+    assert (np.log2(power) == np.floor(np.log2(power))).all()
+    return np.clip(np.rint(total * power[:, None, None]) + zero, 0, 255)
+
+
 def to_space(x: np.ndarray) -> np.ndarray:
     b, c, h, w = x.shape
     out = np.empty((b, c // 4, 2 * h, 2 * w), x.dtype)
@@ -266,6 +288,19 @@ def evaluate(graph: onnx.GraphProto, inputs: dict[str, np.ndarray]) -> list[np.n
             case "Constant":
                 value = numpy_helper.to_array(fields["value"])
                 y = value.astype(np.float64) if value.dtype == np.float32 else value
+            case "QLinearConv":
+                image, image_unit, image_zero, weight, step, weight_zero, unit, zero, bias = x
+                assert (image_unit, image_zero, weight_zero.any()) == (1, 0, False)
+                assert fields["pads"] == [weight.shape[2] // 2] * 4
+                y = byte_layer(image, weight, step, unit, zero, bias)
+            case "QLinearAdd":
+                h, one, none, change, other_one, middle, last_one, last_none = x
+                assert (one, none, other_one, middle, last_one, last_none) == (1, 0, 1, 128, 1, 0)
+                y = np.clip(h + change - 128, 0, 255)
+            case "Shape":
+                y = np.array(x[0].shape[fields["start"] :])
+            case "Expand":
+                y = np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, x[1].astype(int)))
             case "Conv":
                 assert set(fields["strides"]) == {1}
                 y = convolve(*x, groups=fields["group"])
@@ -299,6 +334,22 @@ def evaluate(graph: onnx.GraphProto, inputs: dict[str, np.ndarray]) -> list[np.n
     return [known[output.name] for output in graph.output]
 
 
+class QLinearAdd(OpRun):
+    """The one operator that is not of ONNX itself."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, h, _one, _zero, change, _one_too, middle, _last_one, _last_zero):
+        return (np.clip(h.astype(int) + change - int(middle), 0, 255).astype(np.uint8),)
+
+
+class DequantizeLinear(OpRun):
+    """The evaluator knows it from a later operator set on only."""
+
+    def _run(self, x, unit, zero, **_attributes):
+        return ((x.astype(np.float32) - np.float32(zero)) * unit,)
+
+
 # -- "Symbols of a tile" -----------------------------------------------------------------------------------------------
 
 
@@ -329,7 +380,7 @@ class SpecCodec:
     def arrays_of(self, stream: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
         raise NotImplementedError
 
-    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, arrays: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         raise NotImplementedError
 
     def tile_symbols(self, payload: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
@@ -357,9 +408,11 @@ class SpecCodec:
         return whole
 
     def pixels(self, file: SpecFile) -> np.ndarray:
-        inputs = self.synthesis_inputs(self.symbols(file))
+        inputs = self.synthesis_inputs(self.symbols(file), file.level)
         inputs["lam"] = self.arrays["lam"][file.level : file.level + 1].astype(np.float32)
-        (y,) = ReferenceEvaluator(self.arrays["graph.synthesis"].tobytes()).run(None, inputs)
+        (y,) = ReferenceEvaluator(self.arrays["graph.synthesis"].tobytes(), new_ops=[QLinearAdd, DequantizeLinear]).run(
+            None, inputs
+        )
         y = y[: file.height, : file.width].astype(np.float64)
         if file.colour & 1 == 0:
             y = y.mean(2, keepdims=True)
@@ -389,21 +442,22 @@ class SpecPyramid(SpecCodec):
         arrays, h = [low], None
         for number in range(self.levels, 0, -1):
             net = min(number, 3)
-            bias = self.arrays[f"bias.{number}"][level][:, None, None]
+            told = [*self.arrays["quality"][level], *(255 * (min(number, 5) - 2 == place) for place in range(4))]
+            told = np.array(told)[:, None, None]
             if number == self.levels:
-                (h,) = self.run("low", residual=compand(residual), bias=bias)
+                (h,) = self.run("low", residual=by_sign(residual), told=told)
             else:
-                (h,) = self.run(f"entry{net}", state=h[0], parents=compand(arrays[-1]), bias=bias)
+                (h,) = self.run(f"entry{net}", state=h[0], parents=by_sign(arrays[-1]), told=told)
             h, index, skew = self.run(f"level{net}.start", h=h[0])
             here = np.zeros((36, *index.shape[2:]), int)
             passes = self.passes(number)
             for k, channels in enumerate(passes):
-                q = self.one_pass(stream, index[0], skew[0], channels, (number, height, width), left_out.pop(0))
+                q = self.one_pass(stream, index[0], skew[0] - 128, channels, (number, height, width), left_out.pop(0))
                 here[channels] = q
                 if k + 1 < len(passes):
-                    h, index, skew = self.run(f"level{net}.pass{k + 1}", h=h[0], g=compand(q))
+                    h, index, skew = self.run(f"level{net}.pass{k + 1}", h=h[0], g=by_sign(q))
                 elif number > 1:
-                    (h,) = self.run(f"level{net}.finish", h=h[0], g=compand(q))
+                    (h,) = self.run(f"level{net}.finish", h=h[0], g=by_sign(q))
             arrays.append(here)
         return arrays
 
@@ -429,7 +483,7 @@ class SpecPyramid(SpecCodec):
                 for j in range(index.shape[2]):
                     if 2 * i + a < rows and 2 * j + b < columns and not (skip and index[c, i, j] == 0):
                         places.append((c, i, j))
-        numbers = [5 * int(index[place]) + abs(int(skew[place])) for place in places]
+        numbers = [self.card["skews"] * int(index[place]) + abs(int(skew[place])) for place in places]
         for place, value in zip(places, read_call(stream, numbers, self.details), strict=True):
             q[place] = -value if skew[place] < 0 else value
         return q
@@ -480,12 +534,13 @@ class SpecPyramid(SpecCodec):
         for place, guess, value in zip(places, guesses, read_call(stream, numbers, self.low), strict=True):
             residual[place], q[place] = value, guess + value
 
-    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, arrays: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         low, *details = arrays
-        inputs = {"low": low[None].astype(np.int16)}
-        for level, x in zip(range(self.levels, 0, -1), details, strict=True):
-            inputs[f"detail{level}"] = x[None].astype(np.int16)
-            inputs[f"g.detail{level}"] = compand(x)[None].astype(np.int8)
+        inputs = {"low": low[None].astype(np.int16), "quality": self.arrays["quality"][level][None, :, None, None]}
+        for number, x in zip(range(self.levels, 0, -1), details, strict=True):
+            inputs[f"detail{number}"] = x[None].astype(np.int16)
+            if number <= self.card["corrected"] + 1:
+                inputs[f"g.detail{number}"] = by_sign(x)[None].astype(np.uint8)
         return inputs
 
 
@@ -517,7 +572,7 @@ class SpecFactorised(SpecCodec):
         values = read_call(SpecDecoder(data), numbers, self.tables["latent"])
         return [self.put(places, values, height, width, self.block, *self.channels)]
 
-    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, arrays: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         return {"z": arrays[0][None].astype(np.float32)}
 
 
@@ -545,7 +600,7 @@ class SpecHyperprior(SpecFactorised):
         values = [16 * q.get(place, 0) + int(mean[place]) for place in places]
         return [self.put(places, values, height, width, self.block, *self.channels)]
 
-    def synthesis_inputs(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, arrays: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         return {"z": arrays[0][None].astype(np.float32) / 16}
 
 
@@ -599,11 +654,11 @@ def codec_file() -> bytes:
     if shipped is not None:
         return shipped.read_bytes()
     from rdae.recipes.photo import photo
-    from rdae.training.export import export_pyramid
+    from rdae.training.export_subbands import export_subbands
 
     torch.manual_seed(0)
     recipe = photo()
-    return export_pyramid(recipe.model(), recipe, {})
+    return export_subbands(recipe.model(), recipe, {})
 
 
 def small_tiles(codec_file: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -33,7 +34,9 @@ from rdae.measures.measure import mean_of
 from rdae.measures.transport import dual_bound, exact_transport
 from rdae.networks.critics import DenseCritic
 from rdae.recipes import generative_recipe
+from rdae.training.adversarial_recipe import AdversarialRecipe
 from rdae.training.critic import Sampler, fit_critic
+from rdae.training.recipe import Step
 
 FRESH = 200_000
 
@@ -177,17 +180,30 @@ def test_both_sides_at_once_are_r1_and_r2():
     assert fresh.requires_grad
 
 
-def test_the_recipe_fades_its_penalties_over_its_passes():
+def test_the_recipe_fades_its_penalties_over_the_run_however_long_it_is():
     data = ArrayData(torch.randn(64, 2), Kind.REAL)
-    options = {"hidden": (8,), "batch": 8, "epochs": 10.0, "critic_steps": 3, "fade": 0.25, "average": 0.9}
+    options = {"hidden": (8,), "batch": 8, "epochs": 10.0, "fade": 1 / 16, "average": 0.9}
     recipe = generative_recipe("r3gan", data, None, {**options, "gamma": 0.5})
     assert (recipe.steps, recipe.average) == (80, 0.9)
-    (penalty,) = recipe.model().penalties
-    assert penalty == Ramp(BothSides(0.5), 60, 0.25)  # three turns of four
+    pair = recipe.model()
+    assert pair.penalties == (BothSides(0.5),)
+    torch.nn.init.normal_(pair.critic.critic.network.layers[-1].weight)
+    y = data.values[:8]
+
+    def weight(recipe: AdversarialRecipe, number: int) -> float:
+        found = []
+        for faded in (recipe, replace(recipe, fade=1.0)):
+            torch.manual_seed(0)  # the same examples are generated
+            found.append(float(faded.loss(pair, y, Step(number, 0, slice(0, 8)))[1]["penalty"]))
+        return found[0] / found[1]
+
+    for run in (recipe, replace(recipe, steps=800)):
+        shares = [weight(run, at * run.steps // 4) for at in range(4)]
+        assert shares == pytest.approx([1, 1 / 2, 1 / 4, 1 / 8])
     one = generative_recipe("gan", data, None, {"r1": 0.5}).model().penalties
     assert one == (R1(0.5),)
     both = generative_recipe("gan", data, None, {"r1": 0.5, "r2": 0.1, "fade": 0.5}).model().penalties
-    assert [ramp.penalty for ramp in both] == [R1(0.5), R2(0.1)]
+    assert both == (R1(0.5), R2(0.1))
     for wrong in (0.0, 1.5):
         with pytest.raises(DataError, match="fade is"):
             generative_recipe("gan", data, None, {"fade": wrong})

@@ -27,27 +27,27 @@ from rdae.coding.model import unpack_model
 from rdae.data.photographs import Crops, find_images, read_rgb, whole_images
 from rdae.distortions import ms_ssim_distortion
 from rdae.errors import CheckpointError, DataError, ImageError, MissingExtraError, ModelError
-from rdae.networks.pyramid import PyramidDecoder, PyramidEncoder
-from rdae.networks.refine import RefinerSize, SubbandRefiner
+from rdae.networks.pyramid import PyramidEncoder
+from rdae.networks.subbands import SubbandCorrector, SubbandDecoder
 from rdae.objectives import Terms
 from rdae.priors.factorised import LOG_CUMULATIVES, SCALE_RATIO, ChannelDensity, unit_bin_log_mass
-from rdae.priors.pyramid import PyramidPrior
+from rdae.priors.subbands import SubbandPrior
 from rdae.recipes.factorised import factorised
 from rdae.recipes.photo import photo
 from rdae.training.averaging import WeightAverage
 from rdae.training.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from rdae.training.codec_file import codec_file
 from rdae.training.codec_recipe import CodecRecipe, draw_lam, step_loss, validate
-from rdae.training.export import export_pyramid
 from rdae.training.export_convolutional import export_convolutional
+from rdae.training.export_subbands import export_subbands
 from rdae.training.loop import Settings, train
 
 
 def tiny_model() -> RateDistortionAutoencoder:
     return RateDistortionAutoencoder(
         PyramidEncoder(5),
-        PyramidPrior(5, channels=(8, 8, 8)),
-        PyramidDecoder(SubbandRefiner((RefinerSize(8, 8, 1),) * 3)),
+        SubbandPrior(5, channels=(8, 8, 8)),
+        SubbandDecoder(SubbandCorrector((8, 8, 8))),
         RateDistortionRounding(6.0),
     )
 
@@ -507,7 +507,7 @@ def test_the_codec_file_is_made_of_averaged_weights(folder, tmp_path):
     state = load_checkpoint(checkpoint)
     average = state["average"]["average"]
     for name, value in average.items():  # an average like no checkpoint's weights
-        if name.startswith("decoder.refiner.nets") and name.endswith("write.bias"):
+        if name.startswith("decoder.corrector.write") and name.endswith("bias"):
             value.fill_(0.25)
     other = save_checkpoint(tmp_path / "other", state)
     expected = recipe.model()
@@ -518,7 +518,7 @@ def test_the_codec_file_is_made_of_averaged_weights(folder, tmp_path):
         graphs.append(unpack_model(codec_file(recipe, path, data=folder, **options)).array("graph.synthesis").tobytes())
     assert graphs[0] != graphs[1]
     shown = unpack_model(codec_file(recipe, other, data=folder, **options))
-    direct = unpack_model(export_pyramid(expected.eval(), recipe, {}))
+    direct = unpack_model(export_subbands(expected.eval(), recipe, {}))
     assert shown.array("graph.synthesis").tobytes() == direct.array("graph.synthesis").tobytes()
 
 
@@ -612,12 +612,10 @@ def test_a_pyramid_prior_refuses_noise(channel):
 
 
 def test_low_pyramids_are_refused():
-    with pytest.raises(ModelError, match="levels=5 or more"):
-        PyramidEncoder(4)
-    with pytest.raises(ModelError, match="levels=5 or more"):
-        tiny_model().decoder(
-            [torch.zeros(1, 3, 4, 4), *(torch.zeros(1, 9, 4 << k, 4 << k) for k in range(4))], torch.ones(1)
-        )
+    symbols = [torch.zeros(1, 3, 4, 4), *(torch.zeros(1, 9, 4 << k, 4 << k) for k in range(4))]
+    assert tiny_model().decoder(symbols, torch.ones(1)).shape == (1, 3, 64, 64)
+    with pytest.raises(ModelError, match="levels=4 or more"):
+        tiny_model().decoder(symbols[:-1], torch.ones(1))
 
 
 def test_a_recipe_whose_lam_leaves_the_range_of_its_models_gains_is_refused(folder, tmp_path):

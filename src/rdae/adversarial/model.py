@@ -13,6 +13,7 @@ from rdae.adversarial.games import Game
 from rdae.adversarial.packing import Packed
 from rdae.adversarial.penalties import Penalty
 from rdae.errors import ShapeError
+from rdae.generating import tempered
 from rdae.priors.latent import LatentPrior
 
 __all__ = ["AdversarialPair", "ImplicitModel"]
@@ -58,9 +59,9 @@ class ImplicitModel(nn.Module):
 
         Args:
             count: how many.
-            temperature: latents are multiplied by it; below 1 samples are more alike and more typical.
+            temperature: of the latents, see `rdae.generating.tempered`.
         """
-        return self.decode(temperature * self.code().sample((count,)))
+        return self.decode(tempered(self.code(), count, temperature))
 
 
 class AdversarialPair(nn.Module):
@@ -89,12 +90,13 @@ class AdversarialPair(nn.Module):
         self.model, self.critic = model, Packed(critic, packing)
         self.game, self.penalties = game, tuple(penalties)
 
-    def critic_loss(self, real: Tensor, step: int = 0) -> Losses:
+    def critic_loss(self, real: Tensor, step: int = 0, share: float = 1.0) -> Losses:
         """What the critic minimises, with penalties, and a report of its parts.
 
         Args:
             real: examples, `(batch, *event)`; as many are generated.
             step: number of the step, for lazy penalties.
+            share: of the penalties' weights, that counts.
 
         Returns:
             The loss, a scalar, and `critic_loss` (without penalties), `penalty` and `gap`, the mean of f at real
@@ -110,7 +112,7 @@ class AdversarialPair(nn.Module):
         loss = self.game.critic_loss(real_logits, fake_logits)
         penalty = torch.zeros_like(loss)
         for each in self.penalties:
-            penalty = penalty + each(critic, real, fake, step)
+            penalty = penalty + share * each(critic, real, fake, step)
         gap = real_logits.mean() - fake_logits.mean()
         parts = {"critic_loss": loss, "penalty": penalty, "gap": gap}
         return loss + penalty, {name: part.detach() for name, part in parts.items()}

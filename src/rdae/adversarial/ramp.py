@@ -15,9 +15,8 @@ __all__ = ["Ramp"]
 class Ramp:
     """Another penalty, whose weight changes by the same factor at each step and then stays.
 
-    R1 and R2 smooth a critic, and modes much smaller than their distances need a steep one: let gamma fall during a
-    run (Huang et al. 2024, arXiv:2501.05441). A strong `GradientPenalty` holds a slope that began with the wrong sign
-    where it is: let it rise.
+    A strong `GradientPenalty` holds a slope that began with the wrong sign where it is: let it rise. R1 and R2 smooth
+    a critic, and modes much smaller than their distances need a steep one: let gamma fall. Recipes have `fade` for it.
 
     Args:
         penalty: with its weight at the start.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +30,10 @@ from rdae.cli.running import (
     threads_of,
 )
 from rdae.coding.container import MAX_PIXELS
-from rdae.errors import ImageError, RdaeError
+from rdae.errors import ImageError, MissingExtraError, RdaeError
+
+if TYPE_CHECKING:
+    from rdae.coding.codec import Codec
 
 __all__ = ["compress", "decompress", "info", "models"]
 
@@ -41,6 +45,15 @@ def compress(
     bpp: Annotated[float | None, typer.Option("--bpp", help="At most so many bits per pixel.")] = None,
     psnr: Annotated[float | None, typer.Option("--psnr", help="At least so many dB.")] = None,
     size: Annotated[int | None, typer.Option("--size", help="At most so many bytes.")] = None,
+    effort: Annotated[
+        int, typer.Option("-e", "--effort", min=0, max=9, help="Time for a smaller file; above 0 needs rdae[train].")
+    ] = 0,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0, help="Limit of effort, for each tile of 1024 x 1024 pixels.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="For effort with a codec of your own: the run that made it.")
+    ] = None,
     model: ModelName = "photo",
     overwrite: Overwrite = False,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and report its PSNR.")] = False,
@@ -61,8 +74,10 @@ def compress(
         check_wishes(quality, bpp, psnr, size)
     plan = files.plan(inputs, output, files.SUFFIX, wanted=files.is_image)
     share, name = threads_of(threads, jobs, dask), _anywhere(model or "photo")
+    opened = registry.load if effort == 0 else _with_effort(effort, seconds, weights)
+    identity = opened(name, threads=share).model.identity  # once, before there are threads that would each load it
     work = partial(
-        one_file.compress_file, model=name, identity=registry.load(name, threads=share).model.identity, threads=share,
+        one_file.compress_file, model=name, opened=opened, identity=identity, threads=share,
         verify=verify, strip=strip, max_pixels=max_pixels, quality=quality, bpp=bpp, psnr=psnr, size=size,
     )  # fmt: skip
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the limit that counts
@@ -103,6 +118,20 @@ def decompress(
         registry.load(needed, threads=share)  # once, before there are threads that would each load it
     work = partial(one_file.decompress_file, model=name, threads=share, max_pixels=max_pixels)
     return run(plan, work, jobs, overwrite, quiet, dask)
+
+
+def _with_effort(effort: int, seconds: float | None, weights: Path | None) -> Callable[..., Codec]:
+    """What opens a codec that chooses symbols again."""
+    try:
+        from rdae.recipes.effort import codec_with_effort
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("rdae"):
+            raise
+        raise MissingExtraError(
+            f"Effort above 0 needs {error.name}, which is not installed. Install it with: pip install 'rdae[train]'"
+        ) from error
+    run = None if weights is None else str(weights.absolute())
+    return partial(codec_with_effort, effort=effort, seconds=seconds, weights=run)
 
 
 def _anywhere(model: str) -> str:

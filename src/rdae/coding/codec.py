@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from rdae.coding import fidelity, tiles
-from rdae.coding.coder import Coder
+from rdae.coding.coder import Coder, Refine
 from rdae.coding.container import (
     LEVELS_PER_QUALITY,
     MAX_PIXELS,
@@ -71,16 +71,22 @@ class Codec:
 
     Args:
         model: see `rdae.coding.model.load_model`.
+        refine: chooses the symbols of each tile again before they are written, see `rdae.recipes.effort`.
+
+    Raises:
+        ModelError: the parts of the model do not fit together, or its symbols cannot be chosen again.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, refine: Refine | None = None) -> None:
+        self.model, self._refine = model, refine
         kind = str(model.card["coder"])
         if kind not in CODERS:
             raise ModelError(
                 f"Model {model.name!r} needs the coder {kind!r}, which this version of rdae lacks. Install a newer one."
             )
         self._coder = CODERS[kind](model)
+        if refine is not None and not isinstance(self._coder, PyramidCoder):
+            raise ModelError(f"The symbols of a {kind} codec cannot be chosen again. Use effort 0.")
         self._unit = self._coder.unit
         self._tile = model.whole("tile", 1, MAX_SIDE)
         self._encoder_halo, self._decoder_halo = model.pair("halo", 0, MAX_SIDE)
@@ -237,7 +243,7 @@ class Codec:
         contents = Contents(header, chunks=list(extra))
         store = self._storage(height, width)
         for tile in tiles.tiles(height, width, self._tile):
-            stream, symbols = self._coder.encode(self._latents(picture, tile, level), level, (tile.height, tile.width))
+            stream, symbols = self._tile_stream(picture, tile, level)
             contents.tiles.append(struct.pack("<I", _checksum(symbols)) + stream)
             self._put(store, tile, symbols)
         if picture.deep:  # for measurement data a bound that holds for this very image is worth its decoding
@@ -246,14 +252,20 @@ class Codec:
             contents.chunks.append(Chunk(Tag.ERROR, struct.pack("<H", worst)))
         return serialise(contents), store
 
+    def _tile_stream(self, picture: Picture, tile: tiles.Box, level: int) -> tuple[bytes, list[np.ndarray]]:
+        size = tile.height, tile.width
+        stream, symbols = self._coder.encode(self._latents(picture, tile, level), level, size)
+        if self._refine is None:
+            return stream, symbols
+        y = _in_unit(picture, tile)
+        better = self._refine(np.ascontiguousarray(y), symbols, float(self.model.lam[level]))
+        assert isinstance(self._coder, PyramidCoder)
+        return self._coder.encode([x.astype(np.float32) for x in better], level, size, chosen=True)
+
     def _latents(self, picture: Picture, tile: tiles.Box, level: int) -> list[np.ndarray]:
         height, width = picture.size
         outer = tiles.window(tile, self._encoder_halo, height, width, self._unit)
-        pixels = tiles.pixels_of(picture.pixels, outer)
-        if pixels.shape[2] == 1:
-            pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-        y = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
-        y *= np.float32(1 / (65535 if picture.deep else 255))
+        y = np.ascontiguousarray(_in_unit(picture, outer).transpose(2, 0, 1)[None])
         lam = self.model.lam[level : level + 1].astype(np.float32)
         latents = self.model.run("analysis", {"y": y, "lam": lam})
         self._must_fit("analysis", latents, self._coder.shapes(outer.height, outer.width))
@@ -318,7 +330,7 @@ class Codec:
             y = outputs[0][tile.cut(outer, 1)]
             if grey:
                 y = y.mean(2, keepdims=True)
-            y = y * np.float32(65535 if deep else 255)
+            y *= np.float32(65535 if deep else 255)  # in place: nobody else reads the output
             y += np.float32(0.5)
             out[tile.top : tile.bottom, tile.left : tile.right] = y
         return out
@@ -359,6 +371,14 @@ class Codec:
         whole = tiles.Box(0, 0, 0, 0)
         for x, own, unit in zip(store, symbols, self._coder.latents.values(), strict=True):
             x[(slice(None), *self._padded(tile).cut(whole, unit))] = own
+
+
+def _in_unit(picture: Picture, box: tiles.Box) -> np.ndarray:
+    """Pixels of a box that may reach beyond the picture, `(H, W, 3)` float32 in [0, 1]."""
+    pixels = tiles.pixels_of(picture.pixels, box)
+    if pixels.shape[2] == 1:
+        pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    return pixels * np.float32(1 / (65535 if picture.deep else 255))
 
 
 def _checksum(symbols: list[np.ndarray]) -> int:

@@ -223,7 +223,9 @@ def _same_otherwise(result: dict[str, bytes], wished: dict[str, bytes], layout: 
     for array, data in wished.items():
         free = [region for name, region in layout.regions if name == array]
         stops, starts = [0, *(region.stop for region in free)], [*(region.start for region in free), len(data)]
-        if any(data[a:b] != result[array][a:b] for a, b in zip(stops, starts, strict=True)):
+        if len(data) != len(result[array]) or any(
+            data[a:b] != result[array][a:b] for a, b in zip(stops, starts, strict=True)
+        ):
             raise _not_adapted(array)
 
 

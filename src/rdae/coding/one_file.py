@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from rdae.coding.codec import Codec
 from rdae.coding.container import MAX_PIXELS
 from rdae.coding.fidelity import psnr
 from rdae.coding.files import Job, whole_file
@@ -22,6 +24,7 @@ def compress_file(
     job: Job,
     *,
     model: str | Path = "photo",
+    opened: Callable[..., Codec] = load,
     identity: bytes | None = None,
     threads: int = 0,
     verify: bool = False,
@@ -34,6 +37,7 @@ def compress_file(
     Args:
         job: what to read and write.
         model: to compress with, as for `registry.load`.
+        opened: gives its codec, of the model and `threads`; called for each file, so it should keep what it made.
         identity: of the model, where it has to be this very one.
         threads: of the networks; 0 takes all cores.
         verify: decode what is to be written, compare all that is kept without loss, and report the PSNR.
@@ -47,7 +51,7 @@ def compress_file(
         FormatError: verification failed; nothing was written.
         ModelError: no such model, or one of another identity.
     """
-    codec = load(model, threads=threads)
+    codec = opened(model, threads=threads)
     if identity is not None and identity != codec.model.identity:
         raise ModelError(
             f"The model {model} is {codec.model.identity.hex()} here, but this run began with {identity.hex()}. "

@@ -1,119 +1,35 @@
-"""The order in which a wavelet pyramid is coded, and the coding of one tile.
+"""The coding of one tile of a wavelet pyramid, in the order that `pyramid_order.py` lays out.
 
-`priors/pyramid.py` trains what this file runs; both read the layout from here. A level's symbols are kept folded:
-`(36, H, W)` int16, channel `4 * band + 2 * a1 + a2` holding phase `(a1, a2)` of every 2 x 2 block of the sub-band
-grid. docs/format.md describes the same in words.
+`priors/subbands.py` trains what this file runs.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import TABLES_MAX, Model
+from rdae.coding.network_bytes import SIGNED_ZERO, NetworkBytes
+from rdae.coding.pyramid_order import (
+    BANDS,
+    COLOURS,
+    LOW_DEPTHS,
+    SPREAD_THRESHOLDS,
+    groups_of_level,
+    interpolations,
+    network_of_level,
+)  # fmt: skip
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolSource, SymbolWriter
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
-__all__ = [
-    "COLOURS", "LEVEL_BYTES", "LOW_DEPTHS", "SKEWS", "SPREAD_THRESHOLDS", "Interpolation", "PyramidCoder",
-    "PyramidTables", "compand", "groups_of_level", "interpolations", "level_bytes", "network_of_level",
-]  # fmt: skip
+__all__ = ["PyramidCoder", "PyramidTables"]
 
-COLOURS = 3
-BANDS = 9  # three orientations of each colour
-SKEWS = 5  # magnitudes of skew, unless a codec file says otherwise
-DIAGONAL, OFF_DIAGONAL = (0, 3), (1, 2)  # phases 2 * a1 + a2: the two halves of a checkerboard
-SPREAD_THRESHOLDS = (1, 3, 7, 15, 31, 63, 127)  # bucket b holds spreads from 2**b - 1
-LOW_DEPTHS = 5
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
-SIGNED_ZERO = 128  # the byte that stands for 0 where a network of bytes answers with a signed number
-LEVEL_BYTES = 4
 LEVELS_MAX = 10  # tiles are padded to 2048 pixels then
-
-
-def network_of_level(level: int) -> int:
-    """Levels 1 and 2 have networks of their own, 3 and coarser share one."""
-    return min(level, 3)
-
-
-def level_bytes(level: int) -> list[int]:
-    """What a network of bytes is told of its level: which of 2, 3, 4, and 5 or coarser it is."""
-    return [255 * (min(level, 5) == known) for known in range(2, 2 + LEVEL_BYTES)]
-
-
-@lru_cache
-def groups_of_level(level: int) -> tuple[tuple[int, ...], ...]:
-    """Channels of the folded level, in coding order, one tuple a pass.
-
-    Luma on the diagonal phases, luma on the others, then the opponent colours likewise; level 1 codes its colours in
-    one pass, for there is little left to learn from their other half.
-    """
-
-    def channels(bands: range, phases: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(4 * band + phase for band in bands for phase in phases)
-
-    luma, colours = range(3), range(3, BANDS)
-    first = (channels(luma, DIAGONAL), channels(luma, OFF_DIAGONAL))
-    if level == 1:
-        return (*first, channels(colours, (0, 1, 2, 3)))
-    return (*first, channels(colours, DIAGONAL), channels(colours, OFF_DIAGONAL))
-
-
-class Interpolation(NamedTuple):
-    """Samples of the low band that are predicted together, and the four neighbours of each."""
-
-    depth: int  # 0 is the finest
-    kind: int  # 0: diagonal neighbours, 1: above, below, left and right
-    rows: np.ndarray  # (n, 1)
-    columns: np.ndarray  # (1, m)
-    neighbours: tuple[tuple[np.ndarray, np.ndarray], ...]
-
-
-@lru_cache(maxsize=64)
-def interpolations(height: int, width: int) -> tuple[Interpolation, ...]:
-    """How the low band of `height x width` is coded after its corner sample: coarse to fine.
-
-    At stride s the samples on multiples of 2s are known. First come those at odd multiples of s in both directions,
-    then those in one direction. A neighbour beyond the border is replaced by its mirror image; where a narrow grid has
-    no neighbour above or below (left or right) at all, those of the other direction count twice.
-    """
-    result: list[Interpolation] = []
-    stride, depth = 1, 0
-    while stride < max(height, width):
-        here = []
-        for kind, top, left in ((0, stride, stride), (1, 0, stride), (1, stride, 0)):
-            rows = np.arange(top, height, 2 * stride)
-            columns = np.arange(left, width, 2 * stride)
-            if rows.size and columns.size:
-                offsets = _offsets(kind, stride, height, width)
-                near = tuple((_mirror(rows, down, height)[:, None], _mirror(columns, right, width)[None, :])
-                             for down, right in offsets)  # fmt: skip
-                here.append(Interpolation(depth, kind, rows[:, None], columns[None, :], near))
-        result[:0] = here
-        stride, depth = 2 * stride, depth + 1
-    return tuple(result)
-
-
-def _offsets(kind: int, s: int, height: int, width: int) -> tuple[tuple[int, int], ...]:
-    if kind == 0:
-        return (-s, -s), (-s, s), (s, -s), (s, s)
-    above_below = ((-s, 0), (s, 0))
-    left_right = ((0, -s), (0, s))
-    if height <= s:  # there is no other row yet
-        return left_right + left_right
-    if width <= s:
-        return above_below + above_below
-    return above_below + left_right
-
-
-def _mirror(index: np.ndarray, offset: int, size: int) -> np.ndarray:
-    moved = index + offset
-    return np.where((moved < 0) | (moved >= size), index - offset, moved)
 
 
 class PyramidTables(NamedTuple):
@@ -127,85 +43,17 @@ class PyramidTables(NamedTuple):
     levels: int
 
 
-_BYTES = np.arange(256, dtype=np.uint8).view(np.int8).astype(int)  # what each byte means as a signed number
-_COMPAND = bytes(
-    (8 * np.clip(_BYTES, -1, 1) + 4 * np.clip(_BYTES, -4, 4) + 2 * np.clip(_BYTES, -16, 16) + np.clip(_BYTES, -64, 64))
-    .astype(np.int8)
-    .view(np.uint8)
-)
-_COMPAND_HALVES = tuple(
-    np.clip(sign * np.frombuffer(_COMPAND, dtype=np.int8), 0, None).astype(np.uint8).tobytes() for sign in (1, -1)
-)
-
-
-def compand(q: np.ndarray) -> np.ndarray:
-    """What the networks see of symbols: a logarithm in straight pieces, odd, bounded by 120; int8."""
-    # a table look-up of bytes is several times faster than the arithmetic, or than indexing an array
-    small = np.clip(q, -64, 64).astype(np.int8)
-    return np.frombuffer(small.tobytes().translate(_COMPAND), dtype=np.int8).reshape(q.shape)
-
-
-class _Floats:
-    """What float32 networks read and write: whole numbers, a bias for each level and quality."""
-
-    def __init__(self, model: Model, levels: int) -> None:
-        self._biases = [model.rows(f"bias.{level}") for level in range(1, levels + 1)]
-
-    def symbols(self, q: np.ndarray) -> np.ndarray:
-        """A batch of one: companded symbols."""
-        return compand(q)[None].astype(np.float32)
-
-    def told(self, level: int, quality_level: int) -> dict[str, np.ndarray]:
-        """What the first network of a level is told of level and quality."""
-        return {"bias": self._biases[level - 1][quality_level][None, :, None, None].astype(np.float32)}
-
-    def signed(self, x: np.ndarray) -> np.ndarray:
-        """Output of a network whose numbers may be negative."""
-        return x
-
-    def synthesis(self, named: dict[str, np.ndarray], quality_level: int) -> dict[str, np.ndarray]:
-        """What the networks of the synthesis read of symbols."""
-        return {f"g.{name}": compand(x)[None] for name, x in named.items() if name != "low"}
-
-
-class _Bytes(_Floats):
-    """What networks of bytes read and write: positive parts beside negative ones, bytes that tell of the quality."""
-
-    def __init__(self, model: Model, levels: int) -> None:
-        self._quality = model.rows("quality").astype(np.uint8)
-        self._seen = model.whole("corrected", 1, levels - 1) + 1
-
-    def symbols(self, q: np.ndarray) -> np.ndarray:
-        small = np.clip(q, -64, 64).astype(np.int8).tobytes()
-        halves = [np.frombuffer(small.translate(half), dtype=np.uint8).reshape(q.shape) for half in _COMPAND_HALVES]
-        return np.concatenate(halves)[None]
-
-    def told(self, level: int, quality_level: int) -> dict[str, np.ndarray]:
-        told = np.concatenate([self._quality[quality_level], np.array(level_bytes(level), dtype=np.uint8)])
-        return {"told": told[None, :, None, None]}
-
-    def signed(self, x: np.ndarray) -> np.ndarray:
-        return (x - np.uint8(SIGNED_ZERO)).view(np.int8) if x.dtype == np.uint8 else x
-
-    def synthesis(self, named: dict[str, np.ndarray], quality_level: int) -> dict[str, np.ndarray]:
-        seen = {f"g.{name}": self.symbols(named[name]) for name in list(named)[-self._seen :]}
-        return {"quality": self._quality[quality_level][None, :, None, None], **seen}
-
-
-NUMBERS = {"floats": _Floats, "bytes": _Bytes}
-
-
 class PyramidCoder:
     """Codes the latents of one tile.
 
     Args:
         tables: integer tables of the model.
-        numbers: how its networks read and write.
+        numbers: what its networks read and write.
         run: `(graph name, inputs) -> outputs`, exact networks.
         distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
     """
 
-    def __init__(self, tables: PyramidTables, numbers: _Floats, run: Run, distortion_weight: float) -> None:
+    def __init__(self, tables: PyramidTables, numbers: NetworkBytes, run: Run, distortion_weight: float) -> None:
         self.tables, self._numbers, self._run = tables, numbers, run
         levels = tables.levels
         self.unit = 2 ** (levels + 1)
@@ -227,11 +75,7 @@ class PyramidCoder:
         shapes = (LOW_DEPTHS, 2, COLOURS, len(SPREAD_THRESHOLDS) + 1), (COLOURS,)
         if (number.shape, corner.shape) != shapes or not 0 < len(details) <= TABLES_MAX:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
-        skews = model.whole("skews", 1, SIGNED_ZERO) if "skews" in model.card else SKEWS
-        kind = model.card.get("numbers", "floats")
-        if kind not in NUMBERS:
-            raise ModelError(f"Model {model.name!r} computes in {kind!r}, which this rdae does not know. Update rdae.")
-        numbers = NUMBERS[kind](model, levels)
+        skews, numbers = model.whole("skews", 1, SIGNED_ZERO), NetworkBytes.of(model, levels)
         return cls(PyramidTables(details, skews, low, number, corner, levels), numbers, model.run, weight)
 
     def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
@@ -245,18 +89,21 @@ class PyramidCoder:
         details = [(4 * BANDS, height >> level + 1, width >> level + 1) for level in range(levels, 0, -1)]
         return [(COLOURS, height >> levels, width >> levels), *details]
 
-    def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:
+    def encode(
+        self, latents: list[np.ndarray], level: int, visible: tuple[int, int], *, chosen: bool = False
+    ) -> tuple[bytes, list[np.ndarray]]:
         """Rounds and codes the latents of a tile.
 
         Args:
             latents: float32, shapes as `shapes` says, in units of the step.
             level: quality level, a row of the tables of biases.
             visible: height and width of the tile before padding.
+            chosen: the latents are whole numbers, to be sent as they are.
 
         Returns:
             `(stream, symbols)`; the first bytes of the stream say which passes leave out near-certain zeros.
         """
-        writer = _Encoding(self, latents)
+        writer = _Encoding(self, latents, chosen)
         symbols = self._walk(writer, level, latents[0].shape[1:], visible)
         flags = sum(1 << k for k, left_out in enumerate(writer.left_out) if left_out)
         return flags.to_bytes(self.flag_bytes, "little") + writer.stream.finish(), symbols
@@ -427,8 +274,8 @@ class _Encoding:
 
     misfit = TableError  # what a symbol beyond int16 means here
 
-    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray]) -> None:
-        self._coder, self._latents = coder, latents
+    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], chosen: bool) -> None:
+        self._coder, self._latents, self._chosen = coder, latents, chosen
         self._low = _kept(np.floor(latents[0] + np.float32(0.5))).astype(np.int32)
         self.stream = SymbolWriter()
         self.left_out: list[bool] = []  # for each pass: are the near-certain zeros?
@@ -441,7 +288,7 @@ class _Encoding:
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
         z = self._latents[self._coder.tables.levels + 1 - level][list(group)]
-        q = self._round(z, members)
+        q = _kept(z).astype(np.int16) if self._chosen else self._round(z, members)
         q[~seen] = 0
         certain = members.scale == 0
         self.left_out.append(bool((np.abs(q[certain]) <= SKIPPED_MAX).all()))

@@ -18,14 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdae.errors import ModelError
+from rdae.networks.exact import ACTIVATION_MAX, require_exact
 
-__all__ = ["ACTIVATION_MAX", "SIGNED_MAX", "WEIGHT_MAX", "ByteBlock", "ByteConv", "split_signs", "to_byte", "to_signed"]
+__all__ = ["SIGNED_MAX", "WEIGHT_MAX", "ByteBlock", "ByteConv", "split_signs", "to_byte", "to_signed"]
 
-ACTIVATION_MAX = 255
 SIGNED_MAX = 127
 WEIGHT_MAX = 63
-EXACT_LIMIT = 2**24  # float32 holds every integer up to here
 STEP_MIN = 2.0**-16
 
 
@@ -105,13 +103,7 @@ class ByteConv(nn.Module):
         """
         weight, bias, step = self.quantised()
         reach = weight.double().abs().flatten(1).sum(1) * ACTIVATION_MAX + bias.double().abs()
-        bound = float((reach / step.double()).max())
-        if not bound < EXACT_LIMIT:  # NaN is refused too
-            raise ModelError(
-                f"A layer of the entropy network can reach {bound:.0f}, past the {EXACT_LIMIT} up to which "
-                "float32 counts exactly. Train with weight decay, or clip the layer's weights, and export again."
-            )
-        return bound
+        return require_exact(float((reach / step.double()).max()))
 
 
 class ByteBlock(nn.Module):

@@ -21,13 +21,27 @@ from rdae.errors import ModelError
 
 __all__ = [
     "ACTIVATION_MAX", "EXACT_LIMIT", "SYMBOL_MAX", "ExactConv", "compand", "exact_relu",
-    "signed_and_absolute",
+    "floor_through", "require_exact", "signed_and_absolute",
 ]  # fmt: skip
 
 ACTIVATION_MAX = 255  # activations are integers in [0, 255]
 WEIGHT_MAX = 127
 EXACT_LIMIT = 2**24  # float32 holds every integer up to here
 SYMBOL_MAX = 120  # |compand(q)| never exceeds this
+
+
+def require_exact(bound: float) -> float:
+    """A bound on the sums of a layer, in units of their smallest step, that float32 counts exactly.
+
+    Raises:
+        ModelError: it is not below 2**24.
+    """
+    if not bound < EXACT_LIMIT:  # NaN is refused too
+        raise ModelError(
+            f"A layer of the entropy network can reach {bound:.0f}, past the {EXACT_LIMIT} up to which "
+            "float32 counts exactly. Train with weight decay, or clip the layer's weights, and export again."
+        )
+    return bound
 
 
 class _Passthrough(torch.autograd.Function):
@@ -139,10 +153,4 @@ class ExactConv(nn.Module):
             weight, bias, step = layer.quantised()
             reach += weight.double().abs().flatten(1).sum(1) * layer.input_max + bias.double().abs() + 0.5
             unit = torch.minimum(unit, step.double())
-        bound = float((reach / unit).max())
-        if not bound < EXACT_LIMIT:  # NaN is refused too
-            raise ModelError(
-                f"A layer of the entropy network can reach {bound:.0f}, past the {EXACT_LIMIT} up to which "
-                "float32 counts exactly. Train with weight decay, or clip the layer's weights, and export again."
-            )
-        return bound
+        return require_exact(float((reach / unit).max()))

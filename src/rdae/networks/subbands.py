@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rdae.errors import ModelError
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.exact import compand
 from rdae.networks.gains import LAM_RANGE
@@ -32,7 +33,7 @@ KNOTS = 8  # of lam
 
 def raised(width: int) -> int:
     """Channels that a coarser level's state has at the next: with 18 parents a multiple of 4, which is fastest."""
-    return width // 4 * 2 + 2
+    return width // 4 + 2
 
 
 def quality_bytes(lam: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class SubbandCorrector(nn.Module):
         blocks: at each level, after the first layer.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (48, 64, 64), blocks: tuple[int, ...] = (1, 1, 1)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 64), blocks: tuple[int, ...] = (1, 1, 1)) -> None:
         super().__init__()
         self.corrected = len(widths)
         coarser = (*(raised(width) for width in widths[1:]), 0)
@@ -75,7 +76,10 @@ class SubbandCorrector(nn.Module):
 
     def forward(self, symbols: list[Tensor], lam: Tensor) -> list[Tensor]:
         """Folded corrections in units of the step, coarse to fine; symbols as the encoder lays them out."""
-        quality = quality_bytes(lam)
+        with torch.autocast(lam.device.type, enabled=False):  # bytes do not survive 16-bit floats
+            return self._corrections([q.float() for q in symbols[-self.corrected - 1 :]], quality_bytes(lam.float()))
+
+    def _corrections(self, symbols: list[Tensor], quality: Tensor) -> list[Tensor]:
         corrections = []
         h: Tensor | None = None
         for level in range(self.corrected, 0, -1):
@@ -107,7 +111,16 @@ class SubbandDecoder(nn.Module):
         Args:
             symbols: rounded sub-bands in units of the step, of the shapes that the encoder gives.
             lam: `(B,)`, that of the encoder.
+
+        Raises:
+            ModelError: the pyramid has too few levels.
         """
+        least = self.corrector.corrected + 1  # the coarsest level that is corrected reads the one above it
+        if len(symbols) <= least:
+            raise ModelError(
+                f"The decoder needs a low band and at least {least} levels, but got {len(symbols)} sub-bands in all. "
+                f"Build encoder and prior with levels={least} or more."
+            )
         corrections = self.corrector(symbols, lam)
         kept = len(symbols) - len(corrections)
         changed = [q + depth_to_space(c) for q, c in zip(symbols[kept:], corrections, strict=True)]

@@ -1,8 +1,8 @@
 """A coarse-to-fine prior for wavelet sub-bands in networks of bytes.
 
 Levels are coded from coarse to fine. At each level the grid is folded 2 x 2 (so a position holds 9 bands x 4 phases)
-and coded in passes, which `coding.pyramid` lays out. A network of bytes (`networks.bytes`) reads the coarser level, the
-parents and every earlier pass, and names for each symbol one member of a `SymbolDensity`.
+and coded in passes, which `coding.pyramid_order` lays out. A network of bytes (`networks.bytes`) reads the coarser
+level, the parents and every earlier pass, and names for each symbol one member of a `SymbolDensity`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from rdae.channels import Channel, Coded, Conditional, Mixed, UniformNoise
-from rdae.coding.pyramid import LEVEL_BYTES, groups_of_level, level_bytes, network_of_level
+from rdae.coding.network_bytes import LEVEL_BYTES, level_bytes
+from rdae.coding.pyramid_order import groups_of_level, network_of_level
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte
 from rdae.networks.exact import compand
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.subbands import KNOTS, planes, quality_bytes, raised
 from rdae.priors.density import SymbolDensity
-from rdae.priors.pyramid import LowBandPrior
+from rdae.priors.low_band import LowBandPrior
 
 __all__ = ["SubbandPrior"]
 
@@ -78,7 +79,7 @@ class SubbandPrior(nn.Module):
         scales: number of scale indices.
     """
 
-    def __init__(self, levels: int = 5, channels: tuple[int, int, int] = (48, 64, 96), scales: int = 48) -> None:
+    def __init__(self, levels: int = 5, channels: tuple[int, int, int] = (32, 64, 96), scales: int = 48) -> None:
         super().__init__()
         self.levels, self.channels = levels, channels
         self.low = LowBandPrior()
@@ -109,10 +110,13 @@ class SubbandPrior(nn.Module):
                 f"The networks of a SubbandPrior read whole numbers, but {type(channel).__name__} trains on noise. "
                 "Use RateDistortionRounding, Rounding or StraightThrough."
             )
+        with torch.autocast(u[0].device.type, enabled=False):  # integers do not survive 16-bit floats
+            return self._code([band.float() for band in u], channel, quality_bytes(lam.float()))
+
+    def _code(self, u: list[Tensor], channel: Channel, quality: Tensor) -> Coded:
         low = torch.floor(u[0] + 0.5)
         rate, residual = self.low(low)
         symbols = [low]
-        quality = quality_bytes(lam)
         state: Tensor | None = None
         parents = low
         for level in range(self.levels, 0, -1):

@@ -17,7 +17,6 @@ from rdae.adversarial import (
     Relativistic,
 )
 from rdae.adversarial.both_sides import BothSides
-from rdae.adversarial.ramp import Ramp
 from rdae.data.arrays import ArrayData
 from rdae.errors import DataError
 from rdae.recipes.implicit import pair_for, turns
@@ -61,7 +60,7 @@ def gan(
         data, test: what to learn from, and held-out examples.
         game: non_saturating, minimax, least_squares, hinge or relativistic.
         r1, r2: weights gamma of the penalties on the critic's slope at real and at generated examples.
-        fade: share of both weights that is left after `epochs`; they fall by the same factor at each turn.
+        fade: share of both weights that is left at the end; they fall by the same factor at each turn.
         packing: examples that the critic sees at once.
         latent: latent variables.
         network: auto (convolutional for images), dense or convolutional.
@@ -80,15 +79,9 @@ def gan(
         raise DataError(
             f"critic_steps={critic_steps}, r1={r1}, r2={r2}: a critic needs a turn, penalties are not negative."
         )
-    if not 0 < fade <= 1:
-        raise DataError(f"fade is {fade}, a share of the weights. Choose it above 0 and up to 1.")
-    schedule = turns(data, epochs, batch, average)
     penalties: list[Penalty] = [penalty(gamma) for penalty, gamma in ((R1, r1), (R2, r2)) if gamma]
     if r1 == r2 > 0:
         penalties = [BothSides(r1)]
-    if fade < 1:
-        critic_turns = schedule["steps"] * critic_steps // (critic_steps + 1)
-        penalties = [Ramp(penalty, critic_turns, fade) for penalty in penalties]
 
     def model() -> AdversarialPair:
         return pair_for(data, GAMES[game](), penalties, latent=latent, network=network, hidden=hidden, widths=widths,
@@ -96,7 +89,7 @@ def gan(
 
     return AdversarialRecipe(
         name=name, model=model, data=data, test=test, critic_steps=critic_steps, learning_rate=learning_rate,
-        critic_learning_rate=critic_learning_rate, betas=(0.0, 0.99), **schedule,
+        critic_learning_rate=critic_learning_rate, betas=(0.0, 0.99), fade=fade, **turns(data, epochs, batch, average),
     )  # fmt: skip
 
 

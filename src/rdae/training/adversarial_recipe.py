@@ -26,7 +26,20 @@ log = logging.getLogger("rdae")
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialRecipe(GameRecipe):
-    """A generator and its critic; what is kept is the implicit model alone."""
+    """A generator and its critic; what is kept is the implicit model alone.
+
+    Args:
+        fade: share of the penalties' weights that is left at the end of the run; they fall by the same factor at each
+            turn. R1 and R2 smooth a critic, and modes much smaller than their distances need a steep one (Huang et
+            al. 2024, arXiv:2501.05441).
+    """
+
+    fade: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.fade <= 1:
+            raise DataError(f"fade is {self.fade}, a share of the penalties' weights. Choose it above 0 and up to 1.")
 
     def held_out(self, folder: Path | None) -> Tensor | None:
         y = super().held_out(folder)
@@ -39,7 +52,7 @@ class AdversarialRecipe(GameRecipe):
             loss, report = model.generator_loss(batch)
         else:
             critic_turn = step.number - step.number // (self.critic_steps + 1)
-            loss, report = model.critic_loss(batch, critic_turn)
+            loss, report = model.critic_loss(batch, critic_turn, self.fade ** (step.number / self.steps))
         return loss, {**report, "loss": loss.detach()}
 
     @torch.no_grad()

@@ -13,12 +13,11 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from rdae.coding.pyramid import SIGNED_ZERO
+from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.networks.bytes import ByteBlock, ByteConv
+from rdae.training.onnx_graphs import OPSET
 
 __all__ = ["ByteGraph", "whole_bias"]
-
-OPSET = 17
 
 
 def whole_bias(layer: ByteConv) -> np.ndarray:
@@ -87,17 +86,18 @@ class ByteGraph:
         """`networks.shuffle.depth_to_space`."""
         return self._add("DepthToSpace", [x], blocksize=2, mode="CRD")
 
+    def floats(self, x: str, unit: float, zero: int) -> str:
+        """Bytes as float32 numbers, `unit * (x - zero)`."""
+        return self._add("DequantizeLinear", [x, self._constant(np.float32(unit)), self._constant(np.uint8(zero))])
+
     def clip(self, x: str, low: int, high: int) -> str:
         """Bytes no smaller than low and no larger than high."""
         return self._add("Clip", [x, self._constant(np.uint8(low)), self._constant(np.uint8(high))])
 
-    def finish(self, outputs: dict[str, str]) -> bytes:
-        """The graph; `outputs` says which computed value each output is."""
+    def finish(self, outputs: dict[str, str], dtype: int = TensorProto.UINT8) -> bytes:
+        """The graph; `outputs` says which computed value each output is, all of one type."""
         nodes = [*self._nodes, *(helper.make_node("Identity", [value], [name]) for name, value in outputs.items())]
-        values = [
-            helper.make_tensor_value_info(name, TensorProto.UINT8, [1, None, f"{name}_h", f"{name}_w"])
-            for name in outputs
-        ]
+        values = [helper.make_tensor_value_info(name, dtype, [1, None, f"{name}_h", f"{name}_w"]) for name in outputs]
         arrays = [numpy_helper.from_array(array, name) for name, array in self._arrays.items()]
         graph = helper.make_graph(nodes, "bytes", self._inputs, values, arrays)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]

@@ -10,11 +10,11 @@ from rdae.coding.delta import apply_delta, make_delta
 from rdae.coding.registry import shipped_bytes
 from rdae.data.photographs import decoded_images
 from rdae.errors import DataError
-from rdae.priors.pyramid import PyramidPrior
+from rdae.priors.subbands import SubbandPrior
 from rdae.training.checkpoint import load_checkpoint
 from rdae.training.codec_recipe import CodecRecipe
-from rdae.training.export import export_pyramid
 from rdae.training.export_convolutional import export_convolutional
+from rdae.training.export_subbands import export_subbands
 
 __all__ = ["codec_file"]
 
@@ -47,7 +47,7 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
             **{name: state["recipe"][name] for name in ("batch", "size", "learning_rate")},
         },
     }
-    export = export_pyramid if isinstance(model.prior, PyramidPrior) else export_convolutional
+    export = export_subbands if isinstance(model.prior, SubbandPrior) else export_convolutional
     if recipe.parent is None:
         return export(model, recipe, card)
     parent = shipped_bytes(bytes.fromhex(recipe.parent))

@@ -17,13 +17,15 @@ from rdae.coding.model import pack_model
 from rdae.coding.tables import integer_table
 from rdae.errors import ModelError
 from rdae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from rdae.networks.exact import ExactConv
 from rdae.networks.gains import require_range
 from rdae.networks.hyper import INDEX_UNIT, HyperSynthesis
 from rdae.priors.factorised import ChannelDensity, FactorisedPrior
 from rdae.priors.hyperprior import Hyperprior
 from rdae.priors.magnitude import MagnitudePrior
 from rdae.training.codec_recipe import CodecRecipe
-from rdae.training.export import TILE, density_tables, freeze, to_onnx
+from rdae.training.density_tables import density_tables
+from rdae.training.onnx_graphs import TILE, to_onnx
 
 __all__ = ["channel_tables", "export_convolutional"]
 
@@ -32,6 +34,32 @@ TABLES_MAX = 1 << 16
 
 Graph = tuple[nn.Module, dict[str, Tensor], list[str]]
 Parts = tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Graph]]
+
+
+class _Frozen(nn.Module):
+    """An exact convolution with its quantised weights as constants."""
+
+    def __init__(self, layer: ExactConv) -> None:
+        super().__init__()
+        weight, bias, _ = layer.quantised()
+        outputs, inputs, kernel, _ = weight.shape
+        self.conv = nn.Conv2d(
+            inputs * layer.groups, outputs, kernel, padding=layer.padding, groups=layer.groups
+        ).requires_grad_(False)
+        self.conv.weight.copy_(weight)
+        self.conv.bias.copy_(bias)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def _freeze(module: nn.Module) -> None:
+    """Replaces every `ExactConv` below a module by one whose quantised weights are constants."""
+    for name, child in module.named_children():
+        if isinstance(child, ExactConv):
+            setattr(module, name, _Frozen(child))
+        else:
+            _freeze(child)
 
 
 @torch.no_grad()
@@ -120,7 +148,7 @@ def _hyperprior(prior: Hyperprior, lam: Tensor, channels: int) -> Parts:
         arrays[name] = rows[..., 0, 0].to(torch.int16).numpy()
     summary = prior.summary.density.channels
     width = arrays["bias"].shape[1]
-    freeze(prior.synthesis)
+    _freeze(prior.synthesis)
     bias, shift = torch.zeros(1, width, 1, 1), torch.zeros(1, channels, 1, 1)
     graphs: dict[str, Graph] = {
         "hyper_analysis": (

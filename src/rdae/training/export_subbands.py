@@ -8,38 +8,48 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import compose
+from onnx import TensorProto, compose
 from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.coding.model import pack_model
-from rdae.coding.pyramid import SIGNED_ZERO, groups_of_level
+from rdae.coding.network_bytes import SIGNED_ZERO
+from rdae.coding.pyramid_order import groups_of_level
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteConv
+from rdae.networks.exact import EXACT_LIMIT
 from rdae.networks.folded_wavelet import FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
+from rdae.networks.shuffle import space_to_depth
 from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandDecoder, quality_bytes
 from rdae.priors.density import SymbolDensity
 from rdae.priors.subbands import TOLD, SubbandPrior
 from rdae.training.byte_graphs import ByteGraph
 from rdae.training.codec_recipe import CodecRecipe
-from rdae.training.export import (
-    HALO_DECODER,
-    HALO_ENCODER,
-    REACH_MAX,
-    REACH_MAX_LOW,
-    TILE,
-    analysis_graph,
-    density_tables,
-    to_onnx,
-)  # fmt: skip
+from rdae.training.density_tables import density_tables
+from rdae.training.onnx_graphs import TILE, to_onnx
 
 __all__ = ["export_subbands"]
 
+HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
+REACH_MAX, REACH_MAX_LOW = 200, 400
+
+
+class _Analysis(nn.Module):
+    """Pixels to latents in units of the step, details folded."""
+
+    def __init__(self, encoder: PyramidEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, y: Tensor, lam: Tensor) -> tuple[Tensor, ...]:
+        low, *details = self.encoder(y, lam)
+        return (low, *(space_to_depth(detail) for detail in details))
+
 
 class _Wavelet(nn.Module):
-    """Folded symbols (int16) and corrections (bytes) to pixels in [0, 1], `(H, W, 3)`."""
+    """Folded symbols (int16) and corrections (float32) to pixels in [0, 1], `(H, W, 3)`."""
 
     def __init__(self, levels: int, corrected: int) -> None:
         super().__init__()
@@ -47,10 +57,16 @@ class _Wavelet(nn.Module):
 
     def forward(self, lam: Tensor, low: Tensor, *inputs: Tensor) -> Tensor:
         details = [q.float() for q in inputs[: self.levels]]
-        corrections = [(c.float() - SIGNED_ZERO) * (1 / BYTES_PER_STEP) for c in inputs[self.levels :]]
         kept = self.levels - self.corrected
-        changed = [q + c for q, c in zip(details[kept:], corrections, strict=True)]
-        return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam))[0].permute(1, 2, 0)
+        changed = [q + c for q, c in zip(details[kept:], inputs[self.levels :], strict=True)]
+        return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam)).squeeze(0).permute(1, 2, 0)
+
+
+def _analysis(encoder: PyramidEncoder) -> bytes:
+    """Pixels to latents."""
+    side, levels = 2 ** (encoder.levels + 1), encoder.levels
+    inputs = {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": torch.ones(1)}
+    return to_onnx(_Analysis(encoder), inputs, ["low", *(f"detail{level}" for level in range(levels, 0, -1))])
 
 
 def _members(graph: ByteGraph, h: str, head: Any, density: SymbolDensity) -> dict[str, str]:
@@ -92,7 +108,7 @@ def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
 
 
 def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
-    """Symbols, and what networks of bytes see of them, to pixels: three graphs joined."""
+    """Symbols, and what networks of bytes see of them, to pixels: the corrections, joined to the wavelet."""
     corrector = decoder.corrector
     count = corrector.corrected
     graph = ByteGraph()
@@ -109,14 +125,15 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
         blocks: Any = corrector.blocks[k]
         for block in blocks:
             h = graph.block(h, block)
-        corrections[f"correction{level}"] = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
+        change = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
+        corrections[f"correction{level}"] = graph.floats(change, 1 / BYTES_PER_STEP, SIGNED_ZERO)
     examples: dict[str, Tensor] = {"lam": torch.ones(1), "low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     for level in range(levels, 0, -1):
         examples[f"detail{level}"] = _folded(levels, level, torch.int16)
     for level in range(count, 0, -1):
-        examples[f"correction{level}"] = _folded(levels, level, torch.uint8)
+        examples[f"correction{level}"] = _folded(levels, level, torch.float32)
     last = to_onnx(_Wavelet(levels, count), examples, ["pixels"])
-    return _joined(graph.finish(corrections), last)
+    return _joined(graph.finish(corrections, TensorProto.FLOAT), last)
 
 
 def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
@@ -150,6 +167,19 @@ def _rename(model: onnx.ModelProto, prefix: str, keep: set[str]) -> None:
         value.name = renamed(value.name)
 
 
+def _tables(prior: SubbandPrior) -> dict[str, np.ndarray]:
+    """Integer tables of details and low band, and which of the latter belongs where."""
+    low = prior.low
+    arrays = {}
+    arrays["details.reach"], arrays["details.counts"] = density_tables(
+        prior.density, prior.density.skew_max + 1, REACH_MAX
+    )
+    arrays["low.reach"], arrays["low.counts"] = density_tables(low.density, 1, REACH_MAX_LOW)
+    for name, index in (("low.number", low.index), ("low.corner", low.corner)):
+        arrays[name] = index.round().clamp(0, low.density.scales - 1).to(torch.int16).numpy()
+    return arrays
+
+
 @torch.no_grad()
 def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card: dict[str, Any]) -> bytes:
     """The codec file of a trained sub-band model.
@@ -168,28 +198,19 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
             f"This export is for a SubbandPrior with RateDistortionRounding, not {type(prior).__name__} with "
             f"{type(model.channel).__name__}. Use export_convolutional for convolutional codecs."
         )
-    used = max(layer.accumulator_bound() for layer in prior.modules() if isinstance(layer, ByteConv)) / 2**24
-    lam = recipe.lam_of_levels()
-    arrays: dict[str, np.ndarray] = {"lam": lam.numpy()}
-    arrays["quality"] = quality_bytes(lam).to(torch.uint8).numpy()
-    levels = prior.levels
-    arrays["details.reach"], arrays["details.counts"] = density_tables(
-        prior.density, prior.density.skew_max + 1, REACH_MAX
-    )
-    arrays["low.reach"], arrays["low.counts"] = density_tables(prior.low.density, 1, REACH_MAX_LOW)
-    for name, index in (("low.number", prior.low.index), ("low.corner", prior.low.corner)):
-        arrays[name] = index.round().clamp(0, prior.low.density.scales - 1).to(torch.int16).numpy()
+    used = max(layer.accumulator_bound() for layer in model.modules() if isinstance(layer, ByteConv)) / EXACT_LIMIT
     encoder, decoder = model.encoder, model.decoder
     assert isinstance(encoder, PyramidEncoder)
     assert isinstance(decoder, SubbandDecoder)
-    graphs = {"analysis": analysis_graph(encoder), "synthesis": _synthesis(decoder, levels)} | _prior_graphs(prior)
-    for name, graph in graphs.items():
-        arrays[f"graph.{name}"] = np.frombuffer(graph, dtype=np.uint8)
+    levels = prior.levels
+    graphs = {"analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels)} | _prior_graphs(prior)
+    lam = recipe.lam_of_levels()
+    arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
+    arrays |= {f"graph.{name}": np.frombuffer(graph, dtype=np.uint8) for name, graph in graphs.items()}
     logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
     full = {
         "name": recipe.name,
         "coder": "pyramid",
-        "numbers": "bytes",
         "skews": prior.density.skew_max + 1,
         "corrected": decoder.corrector.corrected,
         "levels": levels,

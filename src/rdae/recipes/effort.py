@@ -1,0 +1,45 @@
+"""Effort in compressing: a codec whose symbols are chosen again, with the trained weights behind it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from rdae.coding.codec import Codec
+from rdae.coding.model import load_model
+from rdae.errors import TargetError
+from rdae.recipes import CODEC_RECIPES
+from rdae.training.refining import EFFORT_MAX, Refiner
+from rdae.training.start import find_start
+
+__all__ = ["codec_with_effort"]
+
+
+@lru_cache(2)
+def codec_with_effort(
+    model: str | Path = "photo",
+    effort: int = 5,
+    *,
+    weights: str | Path | None = None,
+    seconds: float | None = None,
+    threads: int = 0,
+) -> Codec:
+    """A codec that takes longer to compress; what it writes is smaller or better, and decoded by everybody. It is kept.
+
+    Args:
+        model: a shipped model, or a codec file.
+        effort: 1 to 9; see `rdae.training.refining.steps_of`.
+        weights: the run behind a codec file of one's own, or one of its checkpoints.
+        seconds: for each tile of 1024 x 1024 pixels, after which no further step begins; None for no limit.
+        threads: of the networks of the codec; PyTorch has its own setting.
+
+    Raises:
+        TargetError: effort is out of range.
+        ModelError: no such model, or none whose symbols can be chosen again; weights that are not at hand.
+        CheckpointError: the weights cannot be read.
+    """
+    if not 1 <= effort <= EFFORT_MAX:
+        raise TargetError(f"Effort {effort} is out of range. Use a whole number from 0 to {EFFORT_MAX}.")
+    start = find_start(str(model if weights is None else weights))
+    trained = CODEC_RECIPES[start.recipe]().trained(start.weights)
+    return Codec(load_model(model, threads=threads), Refiner(trained, effort, seconds))

@@ -1,0 +1,118 @@
+"""Effort: what is spent lowers rate + lam * distortion of real files, and every decoder reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tiny, photograph
+from PIL import Image
+from safetensors.numpy import load as load_arrays
+
+from rdae.coding.codec import Codec
+from rdae.coding.model import pack_model, shipped_models, unpack_model
+from rdae.coding.registry import load
+from rdae.errors import ModelError, TargetError
+
+torch = pytest.importorskip("torch")
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.recipes.effort import codec_with_effort
+from rdae.recipes.factorised import factorised
+from rdae.training.export_convolutional import export_convolutional
+from rdae.training.refining import EFFORT_MAX, LEAN, Refiner, steps_of
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def codec_of(tiny: Tiny, effort: int = 0, seconds: float | None = None) -> Codec:
+    assert isinstance(tiny.torch, RateDistortionAutoencoder)
+    model = unpack_model(tiny.data, threads=1)
+    return Codec(model, Refiner(tiny.torch, effort, seconds) if effort else None)
+
+
+def objective(codec: Codec, data: bytes, image: np.ndarray, level: int) -> float:
+    """Nats of the file + lam * squared error of what it shows, as effort weighs them."""
+    error = (codec.decompress(data).pixels.astype(float) - image) / 255
+    return 8 * np.log(2) * len(data) + LEAN * float(codec.model.lam[level]) * float((error**2).sum())
+
+
+def test_effort_lowers_the_objective_of_real_files(tiny: Tiny) -> None:
+    image, level = photograph(128, 128, 5), 110
+    plain = codec_of(tiny)
+    none, little, much = (
+        objective(plain, codec.compress(image, level / 2), image, level)
+        for codec in (plain, codec_of(tiny, 2), codec_of(tiny, 7))
+    )
+    assert much < little < none
+
+
+@pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
+@pytest.mark.parametrize("quality", [15, 45])
+def test_the_shipped_codec_gains(quality: float) -> None:
+    image = np.asarray(Image.open(EXAMPLES / "kodim15.png"))[300:400, 100:230]
+    plain, keen = load("photo", threads=1), codec_with_effort("photo", 4, threads=1)
+    level = plain.level(quality)
+    none, some = (objective(plain, codec.compress(image, quality), image, level) for codec in (plain, keen))
+    assert some < 0.998 * none
+
+
+def test_effort_gives_the_same_file_again_and_another_than_none(tiny: Tiny) -> None:
+    image = photograph(70, 90, 6)
+    data = codec_of(tiny, 3).compress(image, 40)
+    assert data == codec_of(tiny, 3).compress(image, 40)
+    assert data != codec_of(tiny).compress(image, 40)
+
+
+def test_no_time_is_one_pass(tiny: Tiny) -> None:
+    image = photograph(70, 90, 6)
+    assert codec_of(tiny, 9, seconds=0.0).compress(image, 40) == codec_of(tiny).compress(image, 40)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (65, 3), (50, 70, 3)])
+def test_any_picture_can_have_effort(tiny: Tiny, shape: tuple[int, ...]) -> None:
+    image = photograph(*shape[:2], 7)
+    image = image if len(shape) == 3 else image[..., 0]
+    data = codec_of(tiny, 2).compress(image, 30)
+    assert codec_of(tiny).decompress(data).pixels.squeeze().shape == image.squeeze().shape
+
+
+def test_16_bits_and_tiles(tiny: Tiny) -> None:
+    arrays = load_arrays(tiny.data)
+    card = json.loads(arrays.pop("card").tobytes())
+    assert isinstance(tiny.torch, RateDistortionAutoencoder)
+    data = pack_model({**card, "tile": 64, "halo": [64, 64]}, arrays)
+    codec = Codec(unpack_model(data, threads=1), Refiner(tiny.torch, 2))
+    image = photograph(100, 130, 8).astype(np.uint16) * 257
+    shown = codec.decompress(codec.compress(image, 60)).pixels
+    assert shown.dtype == np.uint16
+    assert np.abs(shown.astype(int) - image).mean() < 257 * 20
+
+
+def test_steps_rise_with_effort() -> None:
+    assert [steps_of(effort) for effort in range(1, EFFORT_MAX + 1)] == [2, 3, 4, 6, 9, 13, 19, 28, 40]
+
+
+@pytest.mark.parametrize("effort", [-1, 0, 10])
+def test_an_effort_out_of_range_is_refused(effort: int) -> None:
+    with pytest.raises(TargetError, match="0 to 9"):
+        codec_with_effort("photo", effort)
+
+
+def test_other_models_are_refused(tiny: Tiny) -> None:
+    recipe = factorised()
+    model = recipe.model()
+    with pytest.raises(ModelError, match="Use effort 0"):
+        Refiner(model, 3)
+    with pytest.raises(ModelError, match="Use effort 0"):
+        assert isinstance(tiny.torch, RateDistortionAutoencoder)
+        Codec(unpack_model(export_convolutional(model, recipe, {})), Refiner(tiny.torch, 3))
+
+
+def test_a_codec_file_needs_the_weights_behind_it(tiny: Tiny, tmp_path) -> None:
+    path = tmp_path / "own.codec"
+    path.write_bytes(tiny.data)
+    with pytest.raises(ModelError, match="folder of the run"):
+        codec_with_effort(path, 3)
