@@ -1,6 +1,6 @@
 """Real bytes of the shipped codec against the rate its PyTorch model estimates, image by image.
 
-    python scripts/rate_gap.py FOLDER [--checkpoint models/photo/step-00009000.pt] [--json FILE]
+    python scripts/rate_gap.py FOLDER [--checkpoint models/photo/step-00001200.pt] [--json FILE]
 
 The estimate is the model's own: PyTorch, float densities, its own rounding, no tables. Sides are cut to multiples of
 64.
@@ -28,7 +28,7 @@ def main() -> None:
     """Prints the largest gap at each quality."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--checkpoint", type=Path, default=Path("models/photo/step-00009000.pt"))
+    parser.add_argument("--checkpoint", type=Path, default=Path("models/photo/step-00001200.pt"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     model = photo().trained(load_checkpoint(arguments.checkpoint)["average"]["average"])
