@@ -301,7 +301,7 @@ def test_parts_without_a_file_are_refused():
         export_convolutional(model, recipe, {})
     model = recipe.model()
     model.encoder = torch.nn.Identity()
-    with pytest.raises(ModelError, match="Use export_pyramid"):
+    with pytest.raises(ModelError, match="Use export_subbands"):
         export_convolutional(model, recipe, {})
 
 

@@ -96,7 +96,7 @@ class PyramidCoder:
 
         Args:
             latents: float32, shapes as `shapes` says, in units of the step.
-            level: quality level, a row of the tables of biases.
+            level: quality level.
             visible: height and width of the tile before padding.
             chosen: the latents are whole numbers, to be sent as they are.
 

@@ -184,7 +184,7 @@ def export_convolutional(model: RateDistortionAutoencoder, recipe: CodecRecipe, 
     if not isinstance(encoder, ConvolutionalEncoder) or not isinstance(decoder, ConvolutionalDecoder):
         raise ModelError(
             f"This export is for ConvolutionalEncoder and ConvolutionalDecoder, not {type(encoder).__name__} and "
-            f"{type(decoder).__name__}. Use export_pyramid for the wavelet codec."
+            f"{type(decoder).__name__}. Use export_subbands for the wavelet codec."
         )
     if isinstance(model.channel, RateDistortionRounding):
         raise ModelError(
