@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = [
     "BANDS", "COLOURS", "LOW_DEPTHS", "SPREAD_THRESHOLDS", "Interpolation", "groups_of_level", "interpolations",
-    "network_of_level",
+    "network_of_level", "places_of_level",
 ]  # fmt: skip
 
 COLOURS = 3
@@ -44,6 +44,12 @@ def groups_of_level(level: int) -> tuple[tuple[int, ...], ...]:
     if level == 1:
         return (*first, channels(colours, (0, 1, 2, 3)))
     return (*first, channels(colours, DIAGONAL), channels(colours, OFF_DIAGONAL))
+
+
+@lru_cache
+def places_of_level(level: int) -> tuple[int, ...]:
+    """Where each channel of the folded level stands in coding order."""
+    return tuple(np.argsort([channel for group in groups_of_level(level) for channel in group]).tolist())
 
 
 class Interpolation(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rdae.channels import Channel, Coded, Conditional, Mixed, UniformNoise
 from rdae.coding.network_bytes import LEVEL_BYTES, level_bytes
-from rdae.coding.pyramid_order import groups_of_level, network_of_level
+from rdae.coding.pyramid_order import groups_of_level, network_of_level, places_of_level
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte
 from rdae.networks.exact import compand
@@ -148,5 +148,4 @@ class SubbandPrior(nn.Module):
                 h = net.updates[k](h, split_signs(compand(here.detach())))
         coded = torch.cat(symbols, 1)
         nats = -self.density.log_prob(coded, torch.cat(indices, 1), torch.cat(skews, 1)).sum((1, 2, 3))
-        order = torch.tensor([c for group in groups for c in group]).argsort()
-        return coded[:, order], nats, h
+        return coded[:, list(places_of_level(level))], nats, h

@@ -11,6 +11,7 @@ Needs PyTorch and the trained weights, which shipped models have beside them.
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Channel, Conditional
 from rdae.channels.rounding import Sent
-from rdae.coding.pyramid_order import groups_of_level
+from rdae.coding.pyramid_order import groups_of_level, places_of_level
 from rdae.errors import ModelError
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.subbands import SubbandPrior
@@ -75,7 +76,7 @@ class Refiner:
                 f"Effort works for models with a SubbandPrior, such as photo, not {type(model.prior).__name__}. "
                 "Use effort 0."
             )
-        self._model = model.eval().requires_grad_(False)
+        self._model = copy.deepcopy(model).eval().requires_grad_(False)  # that of the caller stays as it is
         self._steps, self._seconds = steps_of(effort), seconds
 
     def __call__(self, pixels: np.ndarray, symbols: list[np.ndarray], lam: float) -> list[np.ndarray]:
@@ -114,14 +115,13 @@ class Refiner:
         slopes = torch.autograd.grad(distortion, leaves)[1:]
         moves, first = [], 0
         for level, slope in zip(range(prior.levels, 0, -1), slopes, strict=True):
-            groups = groups_of_level(level)
-            order = torch.tensor([c for group in groups for c in group]).argsort()
+            last = first + len(groups_of_level(level))
             up, down = (
-                depth_to_space(torch.cat(part[first : first + len(groups)], 1)[:, order])
+                depth_to_space(torch.cat(part[first:last], 1)[:, list(places_of_level(level))])
                 for part in (costs.up, costs.down)
             )
             moves.append((slope + curvature + up, -slope + curvature + down))
-            first += len(groups)
+            first = last
         return rate + float(distortion.detach()), moves
 
 
