@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -124,3 +125,18 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("set RDAE_DATA to the folder that holds kodak/, photos/ and photos-valid/")
     return Path(folder)
+
+
+@pytest.fixture
+def rdae(monkeypatch, capsys, tmp_path):
+    """Runs the command line in this process, in `tmp_path`; returns its code, stdout and stderr."""
+    from rdae.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rdae", *map(str, arguments)])
+        code = main.main()
+        return code, *capsys.readouterr()
+
+    return run

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import struct
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdae.cli import coding, main, running
+from rdae.cli import coding, running
 from rdae.coding import files, model, one_file, registry
 from rdae.coding.codec import Codec
 from rdae.coding.files import SUFFIX, Job, clear_partial, is_image, plan, run_jobs, whole_file
@@ -42,19 +41,6 @@ def picture(tmp_path) -> Path:
     exif[0x010E] = "a description"
     image.save(tmp_path / "one.png", exif=exif)
     return tmp_path / "one.png"
-
-
-@pytest.fixture
-def rdae(monkeypatch, capsys, tmp_path):
-    """Runs the command line in this process, in `tmp_path`; returns its code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rdae", *map(str, arguments)])
-        code = main.main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 # --- a plan

@@ -22,7 +22,6 @@ fsspec = pytest.importorskip("fsspec")
 
 from fsspec.implementations.local import LocalFileSystem
 
-from rdae.cli import main
 from rdae.coding import files
 from rdae.coding.archive import Archive
 from rdae.coding.files import SUFFIX, clear_partial, is_image, plan, whole_file
@@ -82,19 +81,6 @@ def plain(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(PlainStore, "seen", [])
     (tmp_path / "plain").mkdir()
     return place(f"plain://{tmp_path}/plain")
-
-
-@pytest.fixture
-def rdae(monkeypatch, capsys, tmp_path):
-    """Runs the command line in this process, in `tmp_path`; returns its code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rdae", *map(str, arguments)])
-        code = main.main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from PIL import Image
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-from rdae.cli import main
 from rdae.coding import spread
 from rdae.coding.container import parse
 from rdae.coding.files import Job, Outcome, whole_file
@@ -233,16 +232,9 @@ def pictures(tmp_path) -> Path:
 
 
 @pytest.fixture
-def rdae(monkeypatch, capsys, pictures):
-    """Runs the command line in this process, in `pictures`; returns its code, stdout and stderr."""
-    monkeypatch.chdir(pictures)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rdae", *map(str, arguments)])
-        code = main.main()
-        return code, *capsys.readouterr()
-
-    return run
+def rdae(rdae, pictures):
+    """The command line, where there are pictures."""
+    return rdae
 
 
 def files(folder: Path) -> dict[str, bytes]:
