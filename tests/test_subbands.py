@@ -18,7 +18,7 @@ from rdae.networks.shuffle import space_to_depth
 from rdae.networks.subbands import SubbandDecoder
 from rdae.networks.wavelet import opponent_to_rgb, wavelet_synthesis
 from rdae.priors.subbands import SubbandPrior
-from rdae.recipes.photo import photo
+from rdae.recipes.photo import photo, photo_ssim
 from rdae.training.export_subbands import export_subbands
 
 LEVELS = 5
@@ -111,6 +111,33 @@ def test_a_layer_beyond_the_exact_range_is_not_exported() -> None:
         torch.nn.init.constant_(model.prior.nets[0].heads[0].hidden.bias, 1e9)
     with pytest.raises(ModelError, match="counts exactly"):
         export_subbands(model.eval(), photo(), {})
+
+
+def test_steps_must_be_those_of_the_encoder() -> None:
+    model = photo_ssim().model().eval()
+    model.decoder.steps = None
+    with pytest.raises(ModelError, match="same steps"):
+        export_subbands(model, photo_ssim(), {})
+
+
+def test_a_codec_with_steps_and_masking_is_its_model() -> None:
+    """Through files: what networks of bytes see, steps in the synthesis graph, masking in the analysis graph."""
+    recipe = photo_ssim()
+    torch.manual_seed(4)
+    model = recipe.model().eval()
+    with torch.no_grad():
+        for layer in model.decoder.corrector.write:  # zero at the start: the test wants to see it act
+            layer.weight.normal_(0, 0.1)
+    codec = Codec(unpack_model(export_subbands(model, recipe, {}), threads=1))
+    image, level = photograph(192, 192, 4), 100
+    data = codec.compress(image, level / 2)
+    lam = torch.tensor(codec.model.lam[level : level + 1], dtype=torch.float32)
+    with torch.no_grad():
+        out = model(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, lam)
+    shown = (out.y_hat[0].permute(1, 2, 0).clamp(0, 1) * 255).numpy()
+    found = codec.decompress(data).pixels
+    assert np.sqrt(np.square(found - shown).mean()) < 0.6  # a few near ties fall either way
+    assert 8 * len(data) == pytest.approx(float(out.terms.rate) / np.log(2), rel=0.01, abs=8 * 60)
 
 
 def test_the_graphs_of_the_prior_hold_bytes_only(tiny: Tiny, tiny_codec: Codec) -> None:

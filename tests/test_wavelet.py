@@ -139,6 +139,31 @@ def test_a_unit_divides_the_latents_and_is_undone():
     torch.testing.assert_close(wavelet_synthesis(scaled, unit), y, rtol=0, atol=1e-12)
 
 
+STEPS = (1.0, 0.7, 1.3, 2.0)  # low band, then coarse to fine
+
+
+def test_steps_divide_their_bands_and_are_undone():
+    y, unit = normal(6, 2, 3, 64, 64), torch.tensor([0.1, 3.0], dtype=torch.float64)
+    plain, stepped = wavelet_analysis(y, 3, unit), wavelet_analysis(y, 3, unit, STEPS)
+    for a, b, step in zip(plain, stepped, STEPS, strict=True):
+        torch.testing.assert_close(a / step, b, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(wavelet_synthesis(stepped, unit, STEPS), y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [(1.0, 1.0), (1.0, 1.0, 0.0, 1.0), (1.0, 1.0, float("nan"), 1.0)])
+def test_steps_that_do_not_fit_are_refused(steps):
+    with pytest.raises(ShapeError, match="need 4 positive steps"):
+        wavelet_analysis(normal(6, 1, 3, 64, 64), 3, steps=steps)
+
+
+def test_folded_synthesis_knows_steps():
+    low, details = normal(0, 1, 3, 4, 4), [normal(k + 1, 1, 9, 4 << k, 4 << k) for k in range(3)]
+    unit = torch.tensor([0.02], dtype=torch.float64)
+    lifted = (opponent_to_rgb(wavelet_synthesis([low, *details], unit, STEPS)) + 0.5).clamp(0, 1)
+    folded = FoldedSynthesis(3, torch.float64, STEPS)(low, [space_to_depth(d) for d in details], unit)
+    torch.testing.assert_close(folded, lifted, rtol=0, atol=1e-13)
+
+
 def test_the_colour_rotation_is_orthonormal():
     matrix = np.array(OPPONENT)
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-15)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdae.networks.wavelet import OPPONENT, basis_norms, wavelet_synthesis
+from rdae.networks.wavelet import OPPONENT, Steps, basis_norms, scales_of_bands, wavelet_synthesis
 
 __all__ = ["FoldedSynthesis"]
 
@@ -93,14 +93,15 @@ class FoldedSynthesis(nn.Module):
     Args:
         levels: wavelet levels.
         dtype: of the pixels.
+        steps: of the bands, as for `wavelet_analysis`.
     """
 
     colour: Tensor
     middle: Tensor
 
-    def __init__(self, levels: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, levels: int, dtype: torch.dtype = torch.float32, steps: Steps | None = None) -> None:
         super().__init__()
-        coarsest, details = basis_norms(levels)
+        coarsest, details = scales_of_bands(levels, steps)
         self.border = _Border()
         for level in range(levels, 0, -1):
             kernel = _kernel(coarsest if level == levels else 1.0, details[level - 1])

@@ -19,7 +19,7 @@ from rdae.networks.exact import compand
 from rdae.networks.gains import LAM_RANGE
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.wavelet import Pyramid, opponent_to_rgb, wavelet_synthesis
+from rdae.networks.wavelet import Pyramid, Steps, opponent_to_rgb, wavelet_synthesis
 
 __all__ = [
     "BYTES_PER_STEP", "FOLDED_BANDS", "KNOTS", "SubbandCorrector", "SubbandDecoder", "planes", "quality_bytes",
@@ -99,11 +99,12 @@ class SubbandDecoder(nn.Module):
 
     Args:
         corrector: computes the corrections; None builds one of the usual size.
+        steps: of the bands, those of the encoder; None for equal ones.
     """
 
-    def __init__(self, corrector: SubbandCorrector | None = None) -> None:
+    def __init__(self, corrector: SubbandCorrector | None = None, steps: Steps | None = None) -> None:
         super().__init__()
-        self.corrector = corrector or SubbandCorrector()
+        self.corrector, self.steps = corrector or SubbandCorrector(), steps
 
     def forward(self, symbols: list[Tensor], lam: Tensor) -> Tensor:
         """The reconstruction, `(B, 3, H, W)`, not clipped.
@@ -124,4 +125,4 @@ class SubbandDecoder(nn.Module):
         corrections = self.corrector(symbols, lam)
         kept = len(symbols) - len(corrections)
         changed = [q + depth_to_space(c) for q, c in zip(symbols[kept:], corrections, strict=True)]
-        return opponent_to_rgb(wavelet_synthesis(Pyramid([*symbols[:kept], *changed]), step_of(lam))) + 0.5
+        return opponent_to_rgb(wavelet_synthesis(Pyramid([*symbols[:kept], *changed]), step_of(lam), self.steps)) + 0.5

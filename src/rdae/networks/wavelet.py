@@ -15,7 +15,12 @@ from torch import Tensor
 
 from rdae.errors import ShapeError
 
-__all__ = ["Pyramid", "opponent_to_rgb", "rgb_to_opponent", "wavelet_analysis", "wavelet_synthesis"]
+__all__ = [
+    "Pyramid", "Steps", "opponent_to_rgb", "rgb_to_opponent", "scales_of_bands", "wavelet_analysis",
+    "wavelet_synthesis",
+]  # fmt: skip
+
+Steps = tuple[float, ...]
 
 ALPHA, BETA, GAMMA, DELTA = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
 
@@ -125,8 +130,26 @@ def basis_norms(levels: int) -> tuple[float, tuple[tuple[float, float, float], .
     return norm(0, 0), tuple(reversed(details))
 
 
-def _scales(pyramid: list[Tensor]) -> list[Tensor]:
-    low, details = basis_norms(len(pyramid) - 1)
+def scales_of_bands(levels: int, steps: Steps | None = None) -> tuple[float, tuple[tuple[float, float, float], ...]]:
+    """What the bands of the unscaled transform are multiplied with, as `basis_norms` gives them: norm over step.
+
+    Raises:
+        ShapeError: there is not one positive step for the low band and each level.
+    """
+    low, details = basis_norms(levels)
+    if steps is None:
+        return low, details
+    if len(steps) != levels + 1 or not all(step > 0 for step in steps):
+        raise ShapeError(
+            f"{levels} wavelet levels need {levels + 1} positive steps, of the low band and of each level, coarse to "
+            f"fine, but got {steps}."
+        )
+    finest_first = tuple(reversed(steps[1:]))
+    return low / steps[0], tuple((a / d, b / d, c / d) for (a, b, c), d in zip(details, finest_first, strict=True))
+
+
+def _scales(pyramid: list[Tensor], steps: Steps | None) -> list[Tensor]:
+    low, details = scales_of_bands(len(pyramid) - 1, steps)
     colours = pyramid[0].shape[1]
     scales = [pyramid[0].new_tensor(low)]
     for detail, norms in zip(pyramid[1:], reversed(details), strict=True):
@@ -134,11 +157,17 @@ def _scales(pyramid: list[Tensor]) -> list[Tensor]:
     return scales
 
 
-def wavelet_analysis(x: Tensor, levels: int, unit: Tensor | None = None) -> Pyramid:
+def wavelet_analysis(x: Tensor, levels: int, unit: Tensor | None = None, steps: Steps | None = None) -> Pyramid:
     """Sub-bands of `(B, C, H, W)`, scaled to unit-norm synthesis functions; in the unit of x, or in `unit`, `(B,)`.
 
+    Args:
+        x: the picture.
+        levels: number of levels.
+        unit: of all sub-bands.
+        steps: by how much larger the unit of each band is, low band first, then coarse to fine; None for 1.
+
     Raises:
-        ShapeError: a side is not a positive multiple of `2**levels`.
+        ShapeError: a side is not a positive multiple of `2**levels`, or steps do not fit the levels.
     """
     if min(x.shape[-2:]) < 1 or any(side % 2**levels for side in x.shape[-2:]):
         raise ShapeError(
@@ -146,15 +175,15 @@ def wavelet_analysis(x: Tensor, levels: int, unit: Tensor | None = None) -> Pyra
             f"but x is {tuple(x.shape)}. Pad x first."
         )
     raw = _raw_analysis(x, levels)
-    scales = _scales(raw)
+    scales = _scales(raw, steps)
     if unit is not None:
         scales = [scale / unit[:, None, None, None] for scale in scales]
     return Pyramid([band * scale for band, scale in zip(raw, scales, strict=True)])
 
 
-def wavelet_synthesis(pyramid: list[Tensor], unit: Tensor | None = None) -> Tensor:
-    """Inverse of `wavelet_analysis` with the same unit."""
-    scales = [1 / scale for scale in _scales(pyramid)]
+def wavelet_synthesis(pyramid: list[Tensor], unit: Tensor | None = None, steps: Steps | None = None) -> Tensor:
+    """Inverse of `wavelet_analysis` with the same unit and steps."""
+    scales = [1 / scale for scale in _scales(pyramid, steps)]
     if unit is not None:
         scales = [scale * unit[:, None, None, None] for scale in scales]
     return _raw_synthesis([band * scale for band, scale in zip(pyramid, scales, strict=True)])

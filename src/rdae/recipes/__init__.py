@@ -18,7 +18,7 @@ from rdae.recipes.independent import beta_tcvae, factor_vae, hsic_vae
 from rdae.recipes.iwae import iwae
 from rdae.recipes.ladder_vae import ladder_vae
 from rdae.recipes.magnitude import magnitude
-from rdae.recipes.photo import photo
+from rdae.recipes.photo import photo, photo_ssim
 from rdae.recipes.sphere_vae import sphere_vae, unit_vector_vae
 from rdae.recipes.torus_vae import torus_vae
 from rdae.recipes.vamp_vae import vamp_vae
@@ -29,12 +29,13 @@ from rdae.training.codec_recipe import CodecRecipe
 
 __all__ = [
     "CODEC_RECIPES", "GENERATIVE_RECIPES", "beta_tcvae", "beta_vae", "factor_vae", "factorised", "gan", "gaussian_rda",
-    "gaussian_vae", "generative_recipe", "hsic_vae", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo", "r3gan",
-    "sphere_vae", "torus_vae", "vamp_vae", "wae_gan", "wae_mmd", "wgan_gp",
+    "gaussian_vae", "generative_recipe", "hsic_vae", "hyperprior", "iwae", "ladder_vae", "magnitude", "photo",
+    "photo_ssim", "r3gan", "sphere_vae", "torus_vae", "vamp_vae", "wae_gan", "wae_mmd", "wgan_gp",
 ]  # fmt: skip
 
 CODEC_RECIPES: dict[str, Callable[..., CodecRecipe]] = {
     "photo": photo,
+    "photo-ssim": photo_ssim,
     "hyperprior": hyperprior,
     "factorised": factorised,
     "magnitude": magnitude,

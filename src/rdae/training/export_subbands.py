@@ -23,6 +23,7 @@ from rdae.networks.folded_wavelet import FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
 from rdae.networks.shuffle import space_to_depth
 from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandDecoder, quality_bytes
+from rdae.networks.wavelet import Steps
 from rdae.priors.density import SymbolDensity
 from rdae.priors.subbands import TOLD, SubbandPrior
 from rdae.training.byte_graphs import ByteGraph
@@ -51,9 +52,9 @@ class _Analysis(nn.Module):
 class _Wavelet(nn.Module):
     """Folded symbols (int16) and corrections (float32) to pixels in [0, 1], `(H, W, 3)`."""
 
-    def __init__(self, levels: int, corrected: int) -> None:
+    def __init__(self, levels: int, corrected: int, steps: Steps | None) -> None:
         super().__init__()
-        self.levels, self.corrected, self.wavelet = levels, corrected, FoldedSynthesis(levels)
+        self.levels, self.corrected, self.wavelet = levels, corrected, FoldedSynthesis(levels, steps=steps)
 
     def forward(self, lam: Tensor, low: Tensor, *inputs: Tensor) -> Tensor:
         details = [q.float() for q in inputs[: self.levels]]
@@ -132,7 +133,7 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
         examples[f"detail{level}"] = _folded(levels, level, torch.int16)
     for level in range(count, 0, -1):
         examples[f"correction{level}"] = _folded(levels, level, torch.float32)
-    last = to_onnx(_Wavelet(levels, count), examples, ["pixels"])
+    last = to_onnx(_Wavelet(levels, count, decoder.steps), examples, ["pixels"])
     return _joined(graph.finish(corrections, TensorProto.FLOAT), last)
 
 
@@ -190,7 +191,8 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         card: what else to say of the model: training data, terms, command, seed.
 
     Raises:
-        ModelError: the model is no sub-band model, or a layer of its entropy networks may leave the exact range.
+        ModelError: the model is no sub-band model, its encoder and decoder do not fit together, or a layer of its
+            entropy networks may leave the exact range.
     """
     prior: Any = model.prior
     if not isinstance(prior, SubbandPrior) or not isinstance(model.channel, RateDistortionRounding):
@@ -203,6 +205,10 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
     assert isinstance(encoder, PyramidEncoder)
     assert isinstance(decoder, SubbandDecoder)
     levels = prior.levels
+    if encoder.steps != decoder.steps:
+        raise ModelError(
+            f"The encoder's steps are {encoder.steps}, the decoder's {decoder.steps}. Build both with the same steps."
+        )
     graphs = {"analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels)} | _prior_graphs(prior)
     lam = recipe.lam_of_levels()
     arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
