@@ -1,4 +1,4 @@
-"""Makes src/rdae/coding/models/photo.weights: the averaged weights behind the shipped codec, to adapt it from.
+"""Makes src/rdae/coding/models/NAME.weights: the averaged weights behind each shipped codec, to adapt it from.
 
 python scripts/ship_weights.py
 """
@@ -16,15 +16,16 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    """Writes the file beside the codec file."""
-    state = load_newest(ROOT / "models" / "photo")
-    if state is None:
-        raise SystemExit("models/photo holds no checkpoint")
-    target = shipped_models()["photo"].with_suffix(WEIGHTS_SUFFIX)
-    data = weights_file(state["recipe"]["name"], state["average"]["average"], load_model("photo").identity)
-    with whole_file(target) as file:
-        file.write(data)
-    print(f"{target}: {len(data)} bytes")
+    """Writes the files beside the codec files."""
+    for name, codec in shipped_models().items():
+        state = load_newest(ROOT / "models" / name)
+        if state is None:
+            raise SystemExit(f"models/{name} holds no checkpoint")
+        data = weights_file(state["recipe"]["name"], state["average"]["average"], load_model(name).identity)
+        target = codec.with_suffix(WEIGHTS_SUFFIX)
+        with whole_file(target) as file:
+            file.write(data)
+        print(f"{target}: {len(data)} bytes")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,14 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     return Codec(request.getfixturevalue("tiny_model"))
 
 
+@pytest.fixture(scope="session", params=[*shipped_models()] or [None])
+def each_codec(request: pytest.FixtureRequest) -> Codec:
+    """Every shipped codec in turn, for what holds for each; the tiny one where none is shipped yet."""
+    if request.param is None:
+        return Codec(request.getfixturevalue("tiny_model"))
+    return load(request.param, threads=1)
+
+
 @pytest.fixture
 def in_double() -> Iterator[None]:
     """Float64 and a fixed seed: what is left of a difference is a mistake or a stated standard error."""

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from rdae.coding.codec import Codec
+from rdae.coding.container import parse_header
 from rdae.coding.image import to_array
 from rdae.coding.model import load_model, shipped_models
-from rdae.coding.registry import decompress
+from rdae.coding.registry import decompress, shipped_as
 
 GOLDEN = Path(__file__).parent / "golden"
 STREAMS = sorted(GOLDEN.glob("*.rdae"))
@@ -38,8 +39,13 @@ def test_golden_streams_decode(path, threads, optimize):
     nearly(shown, np.asarray(Image.open(path.with_suffix(".png"))))
 
 
-@pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
-@pytest.mark.parametrize("path", sorted((GOLDEN / "photo").glob("*.rdae")), ids=lambda p: p.stem)
-def test_streams_of_the_shipped_model_decode(path):
-    shown = decompress(path.read_bytes(), as_array=True)
-    nearly(shown, np.asarray(Image.open(path.with_suffix(".png"))))
+@pytest.mark.parametrize("model", shipped_models())
+def test_every_shipped_model_has_golden_streams(model):
+    assert len(sorted((GOLDEN / model).glob("*.rdae"))) >= 3
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/*.rdae")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_streams_of_shipped_models_decode(path):
+    stream = path.read_bytes()
+    assert shipped_as(parse_header(stream, path.name).model) == path.parent.name
+    nearly(decompress(stream, as_array=True), np.asarray(Image.open(path.with_suffix(".png"))))

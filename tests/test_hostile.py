@@ -422,17 +422,17 @@ def resident() -> int:
     return pytest.importorskip("resource").getrusage(0).ru_maxrss
 
 
-def test_three_hundred_hostile_files(warm):
+def test_three_hundred_hostile_files(each_codec):
     before = resident()
-    ends = attack(warm, 300, 0)
+    ends = attack(each_codec, 300, 0)
     assert ends["refused"] > 150
     assert resident() - before < MEGABYTES << 10
 
 
 @pytest.mark.slow
-def test_ten_thousand_hostile_files(warm):
+def test_ten_thousand_hostile_files(each_codec):
     before = resident()
-    ends = attack(warm, 10_000, 1)
+    ends = attack(each_codec, 10_000, 1)
     grown = (resident() - before) / 1024
     print(f"{ends}, memory grew by {grown:.1f} MiB")
     assert min(ends.values()) > 20  # every end is reached, so that the test means something
