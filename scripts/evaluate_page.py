@@ -1,6 +1,8 @@
-"""Takes the figures of a run of `rdae evaluate` into docs/: results, the curves, and the tables of docs/evaluate.md.
+"""Takes the figures of a run of `rdae evaluate` into docs/: results, curves, and a pair of tables of docs/evaluate.md.
 
-python scripts/evaluate_page.py RUN
+python scripts/evaluate_page.py RUN NAME
+
+NAME says which: the tables between `<!-- evaluate-NAME -->` and its end are replaced; results and curves bear it too.
 """
 
 from __future__ import annotations
@@ -12,27 +14,35 @@ import re
 from pathlib import Path
 from typing import Any
 
+from figures import put
+
 DOCS = Path(__file__).parent.parent / "docs"
-RESULT = DOCS / "results" / "evaluate-examples.json"
-START, END = "<!-- evaluate -->", "<!-- /evaluate -->"
 
 
-def tables(result: dict[str, Any]) -> str:
-    """BD rates, and seconds and memory, in Markdown."""
+def section(result: dict[str, Any]) -> str:
+    """What stands in the page of a run."""
+    return "\n".join([*_rates(result), "", *_costs(result)])
+
+
+def _rates(result: dict[str, Any]) -> list[str]:
+    """BD rates of each of our codecs against each of the others, in Markdown."""
     lines = [
-        "| against | PSNR RGB, % | luma, % | MS-SSIM, % | GMSD, % | over PSNR RGB, dB |",
-        "| --- |" + " ---: |" * 5,
+        "| codec | against | PSNR RGB, % | luma, % | MS-SSIM, % | GMSD, % | over PSNR RGB, dB |",
+        "| --- | --- |" + " ---: |" * 5,
     ]
     for line in result["bd_rate"]["lines"]:
         found = line["percent_low_high"]
-        cells = ["-" if found[key] is None else f"{found[key][0]:+.1f}" for key in
+        cells = ["" if found.get(key) is None else f"{found[key][0]:+.1f}" for key in
                  ("psnr", "psnr_luma", "ms_ssim", "gmsd")]  # fmt: skip
         low, high = found["psnr"][1:]
-        lines.append(f"| {line['against']} | " + " | ".join(cells) + f" | {low:.2f} to {high:.2f} |")
-    lines += [
-        "",
-        "BD rate of the shipped codec `photo`: less than 0 is fewer bits at equal quality.",
-        "",
+        against = line["against"] + (" (published)" if line["published"] else "")
+        lines.append(f"| {line['codec']} | {against} | " + " | ".join(cells) + f" | {low:.2f} to {high:.2f} |")
+    return [*lines, "", "BD rate: less than 0 is fewer bits at equal quality."]
+
+
+def _costs(result: dict[str, Any]) -> list[str]:
+    """Seconds and memory of each codec, in Markdown."""
+    lines = [
         "| codec | encode, s | of CPU | decode, s | of CPU | encoder's peak, MiB | decoder's peak, MiB |",
         "| --- |" + " ---: |" * 6,
     ]
@@ -43,25 +53,24 @@ def tables(result: dict[str, Any]) -> str:
             for highest, before in (codec["peak_memory"][f"{side}_bytes"] for side in ("encode", "decode"))
         ]
         lines.append(f"| {codec['label']} | " + " | ".join([*seconds, *peaks]) + " |")
-    lines += ["", f"Medians over {result['files'] // len(result['codecs'])} files of each codec. "
-              f"Machine: {', '.join(result['machine'])}."]  # fmt: skip
-    return "\n".join(lines)
+    count = result["files"] // len(result["codecs"])
+    return [*lines, "", f"Medians over {count} files of each codec. Machine: {', '.join(result['machine'])}."]
 
 
 def main() -> None:
     """Copies the JSON, takes the curves out of the page and replaces the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
-    text = (run / "evaluation.json").read_text(encoding="utf-8")
-    RESULT.write_text(text, encoding="utf-8")
-    curves = re.search(r'src="data:image/png;base64,([^"]+)"', (run / "evaluation.html").read_text(encoding="utf-8"))
+    parser.add_argument("name")
+    options = parser.parse_args()
+    text = (options.run / "evaluation.json").read_text(encoding="utf-8")
+    (DOCS / "results" / f"evaluate-{options.name}.json").write_text(text, encoding="utf-8")
+    page = (options.run / "evaluation.html").read_text(encoding="utf-8")
+    curves = re.search(r'src="data:image/png;base64,([^"]+)"', page)
     if curves is None:
-        raise SystemExit(f"{run / 'evaluation.html'} holds no curves.")
-    (DOCS / "images" / "evaluate.png").write_bytes(base64.b64decode(curves[1]))
-    path = DOCS / "evaluate.md"
-    head, rest = path.read_text(encoding="utf-8").split(START, 1)
-    path.write_text(f"{head}{START}\n{tables(json.loads(text))}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+        raise SystemExit(f"{options.run / 'evaluation.html'} holds no curves.")
+    (DOCS / "images" / f"evaluate-{options.name}.png").write_bytes(base64.b64decode(curves[1]))
+    put(DOCS / "evaluate.md", f"evaluate-{options.name}", section(json.loads(text)))
 
 
 if __name__ == "__main__":
