@@ -2,30 +2,14 @@
 
 import sys
 import time
-import types
 
 import numpy as np
 import torch
+from compressai_stand_ins import stand_ins
 from PIL import Image
 
-
-class _StandIn(types.ModuleType):
-    """A module whose every name is an empty class."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name == "functional_transform":  # used as a decorator factory
-            return lambda *_: lambda x: x
-        return type(name, (), {})
-
-
-# CompressAI imports these for features this benchmark does not use
-for missing in ("torchvision", "torchvision.transforms", "torch_geometric", "torch_geometric.transforms",
-                "torch_geometric.data", "torch_geometric.data.datapipes", "pandas"):  # fmt: skip
-    sys.modules.setdefault(missing, _StandIn(missing))
-
-from compressai.zoo import bmshj2018_hyperprior
+with stand_ins():
+    from compressai.zoo import bmshj2018_hyperprior
 
 torch.manual_seed(0)
 model = bmshj2018_hyperprior(4, pretrained=False).eval()

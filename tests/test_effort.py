@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from rdae.errors import ModelError, TargetError
 torch = pytest.importorskip("torch")
 
 from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.cli.running import StepBars, display
 from rdae.recipes.effort import codec_with_effort
 from rdae.recipes.factorised import factorised
 from rdae.training.export_convolutional import export_convolutional
@@ -69,6 +73,69 @@ def test_effort_gives_the_same_file_again_and_another_than_none(tiny: Tiny) -> N
 def test_no_time_is_one_pass(tiny: Tiny) -> None:
     image = photograph(70, 90, 6)
     assert codec_of(tiny, 9, seconds=0.0).compress(image, 40) == codec_of(tiny).compress(image, 40)
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(None, [0, 1, 2, 3]), (0.0, [0, 3])])
+def test_every_step_is_told_and_the_end_however_it_came(tiny: Tiny, seconds: float | None, steps: list[int]) -> None:
+    assert isinstance(tiny.torch, RateDistortionAutoencoder)
+    told: list[tuple[int, int]] = []
+    refiner = Refiner(tiny.torch, 2, seconds, progress=lambda *count: told.append(count))
+    Codec(unpack_model(tiny.data, threads=1), refiner).compress(photograph(400, 330, 6), 40)  # too large to look up
+    assert told == [(done, 3) for done in steps]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+@pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
+def test_a_terminal_shows_the_steps_of_a_single_picture(tmp_path: Path) -> None:
+    Image.fromarray(photograph(64, 64, 9)).save(tmp_path / "one.png")
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "rdae.cli.main", "compress", "one.png", "--effort", "1"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        screen = read_terminal(ours)
+        assert process.stdout is not None
+        report = process.stdout.read()
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"step 1 of 2" in screen
+    assert b"step 2 of 2" in screen
+    assert b"step" not in report
+
+
+def read_terminal(at: int) -> bytes:
+    """All that is shown until the other side is closed."""
+    screen = b""
+    try:
+        while part := os.read(at, 65536):
+            screen += part
+    except OSError:
+        pass
+    return screen
+
+
+@pytest.mark.parametrize(("files", "terminal"), [(0, True), (1, False), (2, False)])
+def test_steps_are_silent_when_quiet_and_without_a_terminal(files: int, terminal: bool, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    bars = StepBars()
+    with display(files, bars) as show:
+        for done in range(3):
+            bars(done, 2)
+        show("done", step=1)
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_steps_of_a_tile_that_failed_leave_no_second_bar(monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    bars = StepBars()
+    with display(1, bars):
+        assert bars.progress is not None
+        bars(0, 9)
+        bars(0, 9)
+        assert sum(task.visible for task in bars.progress.tasks) == 1
+        bars(9, 9)
+        assert not any(task.visible for task in bars.progress.tasks)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (65, 3), (50, 70, 3)])

@@ -23,6 +23,7 @@ from rdae.cli.running import (
     Overwrite,
     Quality,
     Quiet,
+    StepBars,
     Threads,
     as_argument,
     place_of,
@@ -74,14 +75,15 @@ def compress(
         check_wishes(quality, bpp, psnr, size)
     plan = files.plan(inputs, output, files.SUFFIX, wanted=files.is_image)
     share, name = threads_of(threads, jobs, dask), _anywhere(model or "photo")
-    opened = registry.load if effort == 0 else _with_effort(effort, seconds, weights)
+    bars = StepBars() if effort and dask is None else None
+    opened = registry.load if effort == 0 else _with_effort(effort, seconds, weights, bars)
     identity = opened(name, threads=share).model.identity  # once, before there are threads that would each load it
     work = partial(
         one_file.compress_file, model=name, opened=opened, identity=identity, threads=share,
         verify=verify, strip=strip, max_pixels=max_pixels, quality=quality, bpp=bpp, psnr=psnr, size=size,
     )  # fmt: skip
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the limit that counts
-    return run(plan, work, jobs, overwrite, quiet, dask)
+    return run(plan, work, jobs, overwrite, quiet, dask, bars)
 
 
 def decompress(
@@ -120,7 +122,9 @@ def decompress(
     return run(plan, work, jobs, overwrite, quiet, dask)
 
 
-def _with_effort(effort: int, seconds: float | None, weights: Path | None) -> Callable[..., Codec]:
+def _with_effort(
+    effort: int, seconds: float | None, weights: Path | None, bars: StepBars | None
+) -> Callable[..., Codec]:
     """What opens a codec that chooses symbols again."""
     try:
         from rdae.recipes.effort import codec_with_effort
@@ -131,7 +135,7 @@ def _with_effort(effort: int, seconds: float | None, weights: Path | None) -> Ca
             f"Effort above 0 needs {error.name}, which is not installed. Install it with: pip install 'rdae[train]'"
         ) from error
     run = None if weights is None else str(weights.absolute())
-    return partial(codec_with_effort, effort=effort, seconds=seconds, weights=run)
+    return partial(codec_with_effort, effort=effort, seconds=seconds, weights=run, progress=bars)
 
 
 def _anywhere(model: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ import typer
 from rdae.errors import ImageError, TargetError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from rdae.coding.files import Job, Outcome, Plan
 
 __all__ = [
-    "Dask", "Format", "Inputs", "Jobs", "MaxPixels", "ModelName", "Output", "Overwrite", "Quality", "Quiet", "Threads",
-    "as_argument", "display", "place_of", "report", "run", "threads_of",
+    "Dask", "Format", "Inputs", "Jobs", "MaxPixels", "ModelName", "Output", "Overwrite", "Quality", "Quiet",
+    "StepBars", "Threads", "as_argument", "display", "place_of", "report", "run", "threads_of",
 ]  # fmt: skip
 
 
@@ -79,7 +82,13 @@ def threads_of(threads: int, jobs: int, dask: str | None = None) -> int:
 
 
 def run(
-    plan: Plan, work: Callable[[Job], str], jobs: int, overwrite: bool, quiet: bool, dask: str | None = None
+    plan: Plan,
+    work: Callable[[Job], str],
+    jobs: int,
+    overwrite: bool,
+    quiet: bool,
+    dask: str | None = None,
+    bars: StepBars | None = None,
 ) -> int:
     """Runs a plan and reports it. What existed before counts as done: a second run succeeds.
 
@@ -90,6 +99,7 @@ def run(
         overwrite: files that exist are replaced.
         quiet: tell of errors only.
         dask: address of the scheduler whose workers do it; None for this machine.
+        bars: told by `work` of its steps.
 
     Returns:
         The exit code.
@@ -103,7 +113,7 @@ def run(
         running = run_jobs(plan.jobs, work, workers=jobs, overwrite=overwrite)
     else:
         running = spread_jobs(plan.jobs, work, address=dask, overwrite=overwrite)
-    failed, skipped = report(running, total, plan.unreadable, quiet)
+    failed, skipped = report(running, total, plan.unreadable, quiet, bars)
     if skipped and not quiet:
         what = f"{plan.jobs[0].target} exists and was" if total == 1 else f"{skipped} of {total} files existed and were"
         print(f"rdae: {what} left alone; pass --overwrite to replace", file=sys.stderr)
@@ -119,7 +129,13 @@ class Counts(NamedTuple):
     skipped: int
 
 
-def report(running: Generator[Outcome, None, None], total: int, unreadable: list[str], quiet: bool) -> Counts:
+def report(
+    running: Generator[Outcome, None, None],
+    total: int,
+    unreadable: list[str],
+    quiet: bool,
+    bars: StepBars | None = None,
+) -> Counts:
     """Tells of every outcome as it comes; of those of a plan that could not be read first.
 
     Args:
@@ -127,9 +143,10 @@ def report(running: Generator[Outcome, None, None], total: int, unreadable: list
         total: how many there will be.
         unreadable: lines about folders.
         quiet: tell of errors only.
+        bars: told by the work on a file of its steps.
     """
     failed, skipped = len(unreadable), 0
-    with display(0 if quiet else total) as show, closing(running) as outcomes:
+    with display(0 if quiet else total, bars) as show, closing(running) as outcomes:
         for line in unreadable:
             show(f"rdae: {line}", error=True)
         for outcome in outcomes:
@@ -150,10 +167,37 @@ class Show(Protocol):
     def __call__(self, line: str, *, error: bool = False, step: int = 0) -> None: ...
 
 
+class StepBars:
+    """Bars for work that takes long on a single file, one for each thread at work, while `display` shows bars."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self._bars: dict[int, TaskID] = {}
+
+    def __call__(self, done: int, total: int) -> None:
+        """Steps of the calling thread's work; its bar goes once all are done."""
+        if self.progress is None:
+            return
+        thread = threading.get_ident()
+        if done == total:
+            if thread in self._bars:
+                self.progress.remove_task(self._bars.pop(thread))
+            return
+        if thread not in self._bars:
+            self._bars[thread] = self.progress.add_task("")
+        words = f"step {done + 1} of {total}"
+        self.progress.update(self._bars[thread], description=words, completed=done, total=total, refresh=True)
+
+
 @contextmanager
-def display(total: int) -> Iterator[Show]:
-    """Reports go to stdout and errors to stderr, whatever these are; with a bar where stderr is a terminal."""
-    if total < 2 or not sys.stderr.isatty():
+def display(total: int, bars: StepBars | None = None) -> Iterator[Show]:
+    """Reports go to stdout and errors to stderr, whatever these are; with a bar where stderr is a terminal.
+
+    Args:
+        total: number of files; a single one has no bar.
+        bars: told by the work on a file of its steps.
+    """
+    if total < (2 if bars is None else 1) or not sys.stderr.isatty():
 
         def plain(line: str, *, error: bool = False, step: int = 0) -> None:
             if line:
@@ -165,7 +209,9 @@ def display(total: int) -> Iterator[Show]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as progress:
-        bar = progress.add_task("", total=total)
+        bar = progress.add_task("", total=total, visible=total > 1)
+        if bars is not None:
+            bars.progress = progress
 
         def above(line: str, *, error: bool = False, step: int = 0) -> None:
             if line and (error or sys.stdout.isatty()):  # both are one screen, on which the bar has to move down

@@ -9,7 +9,7 @@ from rdae.coding.codec import Codec
 from rdae.coding.model import load_model
 from rdae.errors import TargetError
 from rdae.recipes import CODEC_RECIPES
-from rdae.training.refining import EFFORT_MAX, Refiner
+from rdae.training.refining import EFFORT_MAX, Progress, Refiner
 from rdae.training.start import find_start
 
 __all__ = ["codec_with_effort"]
@@ -23,6 +23,7 @@ def codec_with_effort(
     weights: str | Path | None = None,
     seconds: float | None = None,
     threads: int = 0,
+    progress: Progress | None = None,
 ) -> Codec:
     """A codec that takes longer to compress; what it writes is smaller or better, and decoded by everybody. It is kept.
 
@@ -32,6 +33,7 @@ def codec_with_effort(
         weights: the run behind a codec file of one's own, or one of its checkpoints.
         seconds: for each tile of 1024 x 1024 pixels, after which no further step begins; None for no limit.
         threads: of the networks of the codec; PyTorch has its own setting.
+        progress: told of the steps of a tile, see `rdae.training.refining.Refiner`.
 
     Raises:
         TargetError: effort is out of range.
@@ -42,4 +44,4 @@ def codec_with_effort(
         raise TargetError(f"Effort {effort} is out of range. Use a whole number from 0 to {EFFORT_MAX}.")
     start = find_start(str(model if weights is None else weights))
     trained = CODEC_RECIPES[start.recipe]().trained(start.weights)
-    return Codec(load_model(model, threads=threads), Refiner(trained, effort, seconds))
+    return Codec(load_model(model, threads=threads), Refiner(trained, effort, seconds, progress))

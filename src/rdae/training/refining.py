@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ from rdae.errors import ModelError
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.subbands import SubbandPrior
 
-__all__ = ["EFFORT_MAX", "Refiner", "steps_of"]
+__all__ = ["EFFORT_MAX", "Progress", "Refiner", "steps_of"]
+
+Progress = Callable[[int, int], None]  # done, of how many
 
 EFFORT_MAX = 9
 SHARE = 0.4  # of the symbols that would gain, those that move in a step at first; neighbours' gains are not independent
@@ -65,12 +68,19 @@ class Refiner:
         model: the trained model behind a codec file, with a SubbandPrior.
         effort: 1 to 9, see `steps_of`.
         seconds: of each tile, after which no further step begins; None for no limit.
+        progress: told how many steps of a tile are done, by the thread that takes them; in the end, early or not, all.
 
     Raises:
         ModelError: another kind of model.
     """
 
-    def __init__(self, model: RateDistortionAutoencoder, effort: int, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        model: RateDistortionAutoencoder,
+        effort: int,
+        seconds: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         if not isinstance(model.prior, SubbandPrior):
             raise ModelError(
                 f"Effort works for models with a SubbandPrior, such as photo, not {type(model.prior).__name__}. "
@@ -78,6 +88,7 @@ class Refiner:
             )
         self._model = copy.deepcopy(model).eval().requires_grad_(False)  # that of the caller stays as it is
         self._steps, self._seconds = steps_of(effort), seconds
+        self._progress = progress or (lambda done, total: None)
 
     def __call__(self, pixels: np.ndarray, symbols: list[np.ndarray], lam: float) -> list[np.ndarray]:
         """Better symbols of a tile; as `rdae.coding.coder.Refine` says."""
@@ -89,7 +100,8 @@ class Refiner:
         generator = torch.Generator().manual_seed(0)  # the same picture gives the same file
         cost, moves = self._look(q, y, weight)
         share = SHARE
-        for _ in range(self._steps):
+        for step in range(self._steps):
+            self._progress(step, self._steps)
             if until is not None and time.monotonic() > until:
                 break
             tried = [q[0], *(x + _moved(*move, share, generator) for x, move in zip(q[1:], moves, strict=True))]
@@ -98,6 +110,7 @@ class Refiner:
                 q, cost, moves = tried, found, next_moves
             else:
                 share /= 2  # too many at once: what one gained another lost
+        self._progress(self._steps, self._steps)
         low, *details = q
         return [x[0].numpy().astype(np.int16) for x in (low, *(space_to_depth(x) for x in details))]
 
