@@ -1,6 +1,6 @@
-"""Real bytes of the shipped codec against the rate its PyTorch model estimates, image by image.
+"""Real bytes of a shipped codec against the rate its PyTorch model estimates, image by image.
 
-    python scripts/rate_gap.py FOLDER [--checkpoint models/photo/step-00001200.pt] [--json FILE]
+    python scripts/rate_gap.py FOLDER [--model photo] [--json FILE]
 
 The estimate is the model's own: PyTorch, float densities, its own rounding, no tables. Sides are cut to multiples of
 64.
@@ -18,8 +18,8 @@ from PIL import Image
 
 import rdae
 from rdae.objectives import BITS_PER_NAT
-from rdae.recipes import photo
-from rdae.training.checkpoint import load_checkpoint
+from rdae.recipes import CODEC_RECIPES
+from rdae.training.start import find_start
 
 QUALITIES = (8, 20, 35, 55, 80)
 
@@ -28,11 +28,12 @@ def main() -> None:
     """Prints the largest gap at each quality."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--checkpoint", type=Path, default=Path("models/photo/step-00001200.pt"))
+    parser.add_argument("--model", default="photo")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    model = photo().trained(load_checkpoint(arguments.checkpoint)["average"]["average"])
-    codec = rdae.load("photo")
+    start = find_start(arguments.model)
+    model = CODEC_RECIPES[start.recipe]().trained(start.weights)
+    codec = rdae.load(arguments.model)
     rows = []
     for quality in QUALITIES:
         gaps = []

@@ -25,6 +25,7 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.cli.running import StepBars, display
 from rdae.recipes.effort import codec_with_effort
 from rdae.recipes.factorised import factorised
+from rdae.recipes.photo import photo_ssim
 from rdae.training.export_convolutional import export_convolutional
 from rdae.training.refining import EFFORT_MAX, LEAN, Refiner, steps_of
 
@@ -68,6 +69,11 @@ def test_effort_gives_the_same_file_again_and_another_than_none(tiny: Tiny) -> N
     data = codec_of(tiny, 3).compress(image, 40)
     assert data == codec_of(tiny, 3).compress(image, 40)
     assert data != codec_of(tiny).compress(image, 40)
+
+
+def test_effort_is_refused_for_another_distortion_than_it_lowers() -> None:
+    with pytest.raises(ModelError, match="Use effort 0, or photo"):
+        Refiner(photo_ssim().model(), 3)
 
 
 def test_no_time_is_one_pass(tiny: Tiny) -> None:

@@ -24,6 +24,7 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Channel, Conditional
 from rdae.channels.rounding import Sent
 from rdae.coding.pyramid_order import groups_of_level, places_of_level
+from rdae.distortions import squared_error
 from rdae.errors import ModelError
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.priors.subbands import SubbandPrior
@@ -85,6 +86,11 @@ class Refiner:
             raise ModelError(
                 f"Effort works for models with a SubbandPrior, such as photo, not {type(model.prior).__name__}. "
                 "Use effort 0."
+            )
+        if model.distortion is not squared_error:
+            raise ModelError(
+                "Effort lowers squared error, but this model was trained for another distortion, as photo-ssim is. "
+                "Use effort 0, or photo."
             )
         self._model = copy.deepcopy(model).eval().requires_grad_(False)  # that of the caller stays as it is
         self._steps, self._seconds = steps_of(effort), seconds
