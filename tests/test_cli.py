@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -13,8 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+from typer.core import TyperCommand
 
+from rdae.cli.commands import COMMANDS
+from rdae.cli.main import app
 from rdae.coding.codec import Codec
 from rdae.coding.container import parse
 from rdae.coding.model import shipped_models
@@ -138,9 +143,69 @@ def test_models_and_version(folder):
 
 def test_every_command_explains_itself(folder):
     text = rdae("--help", cwd=folder).stdout
+    listed = " ".join(text.partition("Commands:")[2].split())
+    assert listed == " ".join(f"{name} {line}" for name, (_, line) in COMMANDS.items())
     for command in ("compress", "decompress", "info", "models", "train"):
-        assert command in text
         assert rdae(command, "--help", cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_each_command_says(name):
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    first = inspect.cleandoc(command.help).partition("\n\n")[0]
+    assert COMMANDS[name][1] == " ".join(first.split())
+    assert command.name == name
+
+
+HEAVY = {"PIL", "constriction", "numpy", "onnxruntime", "pydantic", "rich", "safetensors", "torch"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "commands"),
+    [
+        (("--help",), set()),
+        (("compress", "--help"), {"coding"}),
+        (("info", "in/one.rdae"), {"coding"}),
+        (("info", "--json", "in/one.rdae"), {"coding"}),
+    ],
+)
+def test_a_command_imports_little_more_than_itself(folder, arguments, commands):
+    assert rdae("compress", "in/one.png", cwd=folder).returncode == 0
+    code = f"""
+import sys
+from rdae.cli.main import main
+sys.argv = ["rdae", *{arguments!r}]
+assert main() == 0
+print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stderr.split()
+    assert not HEAVY & {name.partition(".")[0] for name in loaded}
+    modules = {module.partition(".")[0] for module, _ in COMMANDS.values()}
+    assert {module for module in modules if f"rdae.cli.{module}" in loaded} == commands
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("a.rdae",),
+        ("a.rdae", "--json", "in/b.rdae"),
+        ("--json", "--", "--json", "-x"),
+        ("", "."),
+        ("file:///c.rdae", "a"),
+        ("--json", "memory://d.rdae"),
+    ],
+)
+def test_info_takes_arguments_as_the_parser_would(arguments):
+    """It has a way of its own for paths and flags, which must end where the long way does."""
+    command = typer.main.get_command(app).commands["info"]  # type: ignore[attr-defined]
+    short = command.make_context("info", list(arguments))
+    long = short.__class__(command)
+    TyperCommand.parse_args(command, long, list(arguments))
+    assert short.params == long.params
+    assert list(map(type, short.params["inputs"])) == list(map(type, long.params["inputs"]))
+    assert short.args == long.args
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdae.cli.training import Accelerator, Kind, On, RecipeName, option, published, training_extra
+from rdae.cli.training import RECIPES, Accelerator, Kind, On, RecipeName, option, published, training_extra
 from rdae.errors import DataError
 
 __all__ = ["limits", "sweep"]
@@ -44,7 +44,7 @@ def _whole(text: str) -> list[int]:
 
 
 def sweep(
-    recipe: Annotated[RecipeName, typer.Argument(help="What to train.")],
+    recipe: Annotated[RecipeName, typer.Argument(show_choices=False, help=RECIPES)],
     data: Data,
     over: Annotated[
         list[str] | None, typer.Option("--over", help="NAME=VALUE,VALUE,... of the recipe's options; repeatable.")

@@ -16,7 +16,7 @@ import typer
 
 from rdae.errors import DataError, MissingExtraError
 
-__all__ = ["Accelerator", "Precision", "RecipeName", "option", "published", "train", "training_extra"]
+__all__ = ["RECIPES", "Accelerator", "Precision", "RecipeName", "option", "published", "train", "training_extra"]
 
 EXTRA = {"lightning_fabric", "onnx", "tensorboard", "torch"}  # what the extra `train` installs
 HIDDEN = "--dask"  # an address of the user's network
@@ -27,6 +27,7 @@ class RecipeName(enum.StrEnum):
     """Recipes of `rdae.recipes`; named here so that `--help` need not import PyTorch."""
 
     photo = "photo"
+    photo_ssim = "photo-ssim"
     hyperprior = "hyperprior"
     factorised = "factorised"
     magnitude = "magnitude"
@@ -46,6 +47,9 @@ class RecipeName(enum.StrEnum):
     gan = "gan"
     wgan_gp = "wgan_gp"
     r3gan = "r3gan"
+
+
+RECIPES = f"What to train: {', '.join(RecipeName)}."
 
 
 class Accelerator(enum.StrEnum):
@@ -125,7 +129,8 @@ def train(
         ),
     ],
     recipe: Annotated[
-        RecipeName | None, typer.Argument(help="What to train; photo is what the package ships. --from tells it too.")
+        RecipeName | None,
+        typer.Argument(show_choices=False, help=f"{RECIPES} photo is what the package ships. --from tells it too."),
     ] = None,
     start: Annotated[
         str | None,
