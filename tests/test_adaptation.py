@@ -27,7 +27,7 @@ from rdae.coding.registry import load
 from rdae.errors import CheckpointError, DataError, ModelError, RdaeError
 from rdae.recipes import CODEC_RECIPES
 from rdae.recipes.order import Order
-from rdae.recipes.photo import KEPT, photo
+from rdae.recipes.photo import KEPT
 from rdae.training.checkpoint import load_checkpoint
 from rdae.training.codec_file import codec_file
 from rdae.training.export_subbands import export_subbands
@@ -86,17 +86,17 @@ def order(out: Path, data: Path, start: str, **changes) -> Order:
     )
 
 
-@pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
-def test_the_shipped_weights_are_those_of_the_shipped_codec():
-    start = find_start("photo")
-    assert start.recipe == "photo"
-    assert start.parent == load_model("photo").identity.hex()
-    model = photo().trained(start.weights)
+@pytest.mark.parametrize("name", shipped_models())
+def test_the_shipped_weights_are_those_of_the_shipped_codec(name):
+    start = find_start(name)
+    assert start.recipe == name
+    assert start.parent == load_model(name).identity.hex()
+    model = CODEC_RECIPES[name]().trained(start.weights)
     learned = {name for name, _ in model.named_parameters()}
     assert all(any(name.startswith(kept) for name in learned) for kept in KEPT)
     # the integers of the codec file are those of these weights
     level = model.prior.low.index.round().clamp(0, 63).to(torch.int16).numpy()
-    np.testing.assert_array_equal(level, load_model("photo").array("low.number"))
+    np.testing.assert_array_equal(level, load_model(name).array("low.number"))
 
 
 def test_a_run_begins_exactly_where_its_parent_ended(shipped, tiny, parent, pictures, tmp_path):
@@ -147,6 +147,18 @@ def test_a_run_can_be_adapted_further(run, parent):
         assert start.weights.keys() == parent.state_dict().keys()
 
 
+def test_another_recipe_begins_with_weights_that_fit_and_is_no_adaptation(shipped, tiny, parent, pictures, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CODEC_RECIPES, "other", lambda: dataclasses.replace(tiny.recipe, name="other", **SMALL))
+        made = order(tmp_path / "run", pictures, "tiny", recipe="other").carry_out()
+    assert made == tmp_path / "run" / "other.codec"
+    assert unpack_model(made.read_bytes()).card.get("parent") is None
+    weights, before = find_start(str(tmp_path / "run")).weights, parent.state_dict()
+    moved = {name: float((value - before[name]).abs().max()) for name, value in weights.items()}
+    assert 0 < max(moved.values()) < 0.01  # two steps of Adam; fresh weights would be further away
+    assert any(size for name, size in moved.items() if name.startswith(KEPT))  # an adaptation leaves them alone
+
+
 def test_a_run_goes_on_only_from_the_same_parent(run, pictures):
     with pytest.raises(CheckpointError, match=r"parent .* and not .*Choose another --out"):
         order(run, pictures, None, steps=3).carry_out()
@@ -165,7 +177,7 @@ def test_what_cannot_be_started_from_says_why(shipped, pictures, tmp_path, monke
     for name, error, match in cases:
         with pytest.raises(error, match=match):
             find_start(name)
-    with pytest.raises(DataError, match=r"holds weights of tiny, not photo"):
+    with pytest.raises(DataError, match=r"weights of tiny, whose networks are not those of photo"):
         order(tmp_path / "run", pictures, "tiny", recipe="photo").carry_out()
     with pytest.raises(DataError, match=r"--from is for codecs"):
         order(tmp_path / "run", pictures, "tiny", recipe="gaussian_vae").carry_out()

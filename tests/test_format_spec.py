@@ -647,12 +647,11 @@ def spec_codec(codec_file: bytes) -> SpecCodec:
     return CODERS[card["coder"]](codec_file)
 
 
-@pytest.fixture(scope="module")
-def codec_file() -> bytes:
-    """The shipped model; an untrained one of the same shape where none is shipped."""
-    shipped = shipped_models().get("photo")
-    if shipped is not None:
-        return shipped.read_bytes()
+@pytest.fixture(scope="module", params=[*shipped_models()] or [None])
+def codec_file(request) -> bytes:
+    """Each shipped model; an untrained one of the same shape where none is shipped."""
+    if request.param is not None:
+        return shipped_models()[request.param].read_bytes()
     from rdae.recipes.photo import photo
     from rdae.training.export_subbands import export_subbands
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from rdae.coding.files import whole_file
 from rdae.coding.model import CODEC_SUFFIX
@@ -94,10 +97,13 @@ class Order:
         if self.size is not None and self.size % CODEC_SIDE:
             raise DataError(f"--size {self.size} is no multiple of {CODEC_SIDE}.")
         recipe = CODEC_RECIPES[self.recipe]()
-        if start is not None:
-            if start.recipe != self.recipe:
-                raise DataError(f"{self.start} holds weights of {start.recipe}, not {self.recipe}. Leave the name out.")
+        if start is not None and start.recipe == self.recipe:
             recipe = recipe.adapting(start.parent)
+        elif start is not None and _shapes(start.weights) != _shapes(recipe.model().state_dict()):
+            raise DataError(
+                f"{self.start} holds weights of {start.recipe}, whose networks are not those of {self.recipe}. Leave "
+                f"the name out to go on as {start.recipe}, or --from to begin anew."
+            )
         return replace(recipe, size=self.size or recipe.size)
 
     def _generative(self) -> ArrayRecipe:
@@ -105,6 +111,10 @@ class Order:
             raise DataError(f"--from is for codecs; {self.recipe} is a generative recipe. Leave it out.")
         examples, test = with_held_out(self.data, self.valid, self.kind, self.size)
         return generative_recipe(self.recipe, examples, test, self.options)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in weights.items()}
 
 
 def with_held_out(
