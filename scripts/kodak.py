@@ -15,7 +15,7 @@ from PIL import Image
 
 import rdae
 from rdae.coding.fidelity import ms_ssim, psnr
-from rdae.coding.peers import FileCodec, Jpeg, Jpeg2000, Learned
+from rdae.coding.peers import FileCodec, Jpeg, Jpeg2000, Learned, rgb_image
 from rdae.measures.bd_rate import RateCurve, bd_rate
 
 Curve = list[dict[str, float]]
@@ -75,18 +75,18 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--model", default="photo")
     arguments = parser.parse_args()
-    images = [Image.open(p).convert("RGB") for p in sorted(arguments.folder.glob("*.png"))]
+    images = [rgb_image(path) for path in sorted(arguments.folder.iterdir()) if path.suffix in (".png", ".jpg")]
     ours = Learned(arguments.model)
     model = rdae.load(arguments.model).model
     curves: dict[str, Curve] = {}
     for name, settings, codec in (
-        ("rdae photo", QUALITIES, ours),
+        (ours.label, QUALITIES, ours),
         ("JPEG 2000 (Pillow, 9/7)", RATES, Jpeg2000()),
         ("JPEG (Pillow)", JPEG_QUALITIES, Jpeg()),
     ):
         print(name)
         curves[name] = curve(images, settings, codec)
-    mine, anchor = rate_curve(curves["rdae photo"]), rate_curve(curves["JPEG 2000 (Pillow, 9/7)"])
+    mine, anchor = rate_curve(curves[ours.label]), rate_curve(curves["JPEG 2000 (Pillow, 9/7)"])
     rates = np.arange(0.1, 1.001, 0.1)
     gains = mine.quality_at(rates) - anchor.quality_at(rates)
     found, span = bd_rate(mine, anchor, SPAN), anchor.quality_at(SPAN)

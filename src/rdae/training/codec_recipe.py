@@ -23,6 +23,7 @@ __all__ = ["CodecRecipe", "draw_lam", "step_loss", "validate"]
 QUALITIES = (15, 30, 45, 60)
 PSNR_MAX = 100.0
 ADAPTED_STEPS, ADAPTED_RATE = 1000, 5e-4
+ADAPTED_BATCH, ADAPTED_SIZE = 2, 384  # what coarse levels see of smaller crops is mostly border
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +48,14 @@ class CodecRecipe(Recipe):
     kept: tuple[str, ...] = ()
 
     def adapting(self, parent: str | None) -> CodecRecipe:
-        """The recipe for going on from trained weights on a collection of one's own: shorter, and slower to change.
+        """The recipe for going on from trained weights on a collection of one's own: shorter, slower, few large crops.
 
         Args:
             parent: identity of the shipped codec whose weights they are; None for another model.
         """
         return replace(
-            self, parent=parent, steps=ADAPTED_STEPS, learning_rate=ADAPTED_RATE, warmup=20, weight_decay=0.0,
-            average=0.99,
+            self, parent=parent, steps=ADAPTED_STEPS, batch=ADAPTED_BATCH, size=ADAPTED_SIZE,
+            learning_rate=ADAPTED_RATE, warmup=20, weight_decay=0.0, average=0.99,
         )  # fmt: skip
 
     def lam_at(self, share: float | Tensor) -> Any:
