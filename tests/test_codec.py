@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ import rdae
 from rdae.coding import rangecoder, tiles
 from rdae.coding.codec import Codec, check_wishes
 from rdae.coding.container import QUALITY_LEVELS, parse
+from rdae.coding.fidelity import ms_ssim
 from rdae.coding.image import from_array
-from rdae.coding.model import pack_model, unpack_model
+from rdae.coding.model import pack_model, shipped_models, unpack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.pyramid import PyramidCoder
+from rdae.coding.registry import load
 from rdae.coding.tables import PRECISION
 from rdae.coding.targets import LOOK_UP, SMALL, largest_within, smallest_from
 from rdae.errors import FormatError, ImageError, TargetError
@@ -39,6 +42,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.square(a.astype(float) - b.astype(float)).mean()))
 
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTOGRAPHS = [photograph(64, 60, 21), photograph(50, 70, 22), photograph(64, 64, 23, channels=1)]
 NAMED = pytest.mark.parametrize("image", PHOTOGRAPHS, ids=["64x60", "50x70", "grey"])
 
@@ -93,6 +97,17 @@ def test_the_functions_of_the_package_use_the_shipped_model(codec):
     shown = rdae.decompress(data)
     assert isinstance(shown, Image.Image)
     np.testing.assert_array_equal(np.asarray(shown), codec.decompress(data).pixels)
+
+
+@pytest.mark.skipif(not {"photo", "photo-ssim"} <= shipped_models().keys(), reason="the package does not ship both")
+def test_each_tuning_is_better_in_its_own_measure_at_the_same_size():
+    image = np.asarray(Image.open(EXAMPLES / "kodim07.png"))
+    shown = {}
+    for name in ("photo", "photo-ssim"):
+        codec = load(name, threads=1)
+        shown[name] = codec.decompress(codec.compress(image, bpp=0.4)).pixels
+    assert psnr(shown["photo"], image) > psnr(shown["photo-ssim"], image) + 0.1
+    assert ms_ssim(image, shown["photo-ssim"]) > ms_ssim(image, shown["photo"])
 
 
 def test_threads_may_share_a_codec(each_codec):
