@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["leaning", "visibility"]
 
 # by measurement, in MS-SSIM at equal bytes (docs/codec-notebook.md)
-FLAT, EXPONENT, LEAST = 2.0, 0.3, 1 / 6
+FLAT, EXPONENT, LEAST = 4.0, 0.6, 1 / 12
 UNSEEN = 0.03**2 / 2  # variance up to which a surround hides nothing: C2 / 2 of structural similarity
 
 
@@ -27,7 +27,7 @@ def visibility(y: Tensor, levels: int) -> list[Tensor]:
         levels: of the pyramid.
 
     Returns:
-        Coarse to fine, `(B, 1, H / 2**level, W / 2**level)` each: 2 where the picture is flat, at least 1/6.
+        Coarse to fine, `(B, 1, H / 2**level, W / 2**level)` each: 4 where the picture is flat, at least 1/12.
     """
     taps = y.new_tensor([0.25, 0.5, 0.25])
     window = torch.outer(taps, taps).expand(3, 1, 3, 3)
