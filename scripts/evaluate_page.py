@@ -34,9 +34,9 @@ def _rates(result: dict[str, Any]) -> list[str]:
         found = line["percent_low_high"]
         cells = ["" if found.get(key) is None else f"{found[key][0]:+.1f}" for key in
                  ("psnr", "psnr_luma", "ms_ssim", "gmsd")]  # fmt: skip
-        low, high = found["psnr"][1:]
+        between = "" if found.get("psnr") is None else "{1:.2f} to {2:.2f}".format(*found["psnr"])
         against = line["against"] + (" (published)" if line["published"] else "")
-        lines.append(f"| {line['codec']} | {against} | " + " | ".join(cells) + f" | {low:.2f} to {high:.2f} |")
+        lines.append(f"| {line['codec']} | {against} | " + " | ".join(cells) + f" | {between} |")
     return [*lines, "", "BD rate: less than 0 is fewer bits at equal quality."]
 
 

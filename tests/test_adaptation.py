@@ -179,6 +179,8 @@ def test_what_cannot_be_started_from_says_why(shipped, pictures, tmp_path, monke
             find_start(name)
     with pytest.raises(DataError, match=r"weights of tiny, whose networks are not those of photo"):
         order(tmp_path / "run", pictures, "tiny", recipe="photo").carry_out()
+    with pytest.raises(DataError, match=r"Choose 192 or more"):
+        order(tmp_path / "run", pictures, None, recipe="photo-ssim", size=128).carry_out()
     with pytest.raises(DataError, match=r"--from is for codecs"):
         order(tmp_path / "run", pictures, "tiny", recipe="gaussian_vae").carry_out()
     whole = (folder / "tiny.weights").read_bytes()

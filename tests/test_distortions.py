@@ -97,6 +97,15 @@ def test_ms_ssim_does_not_depend_on_the_unit():
     assert_close(ms_ssim(y / 255, y_hat / 255), ms_ssim(y, y_hat, peak=255))
 
 
+def test_ms_ssim_keeps_its_precision_under_autocast():
+    torch.manual_seed(11)
+    y = torch.rand(1, 3, 176, 176)
+    y_hat = y + 0.05 * torch.randn_like(y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = ms_ssim(y, y_hat)
+    assert torch.equal(mixed, ms_ssim(y, y_hat))
+
+
 def test_images_too_small_for_five_scales_are_refused():
     with pytest.raises(ShapeError, match="Use squared_error for smaller images"):
         ms_ssim(torch.zeros(1, 3, 160, 300), torch.zeros(1, 3, 160, 300))

@@ -23,11 +23,13 @@ torch = pytest.importorskip("torch")
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.cli.running import StepBars, display
+from rdae.recipes import effort
 from rdae.recipes.effort import codec_with_effort
 from rdae.recipes.factorised import factorised
-from rdae.recipes.photo import photo_ssim
+from rdae.recipes.photo import photo, photo_ssim
 from rdae.training.export_convolutional import export_convolutional
 from rdae.training.refining import EFFORT_MAX, LEAN, Refiner, steps_of
+from rdae.training.start import Start
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -189,3 +191,12 @@ def test_a_codec_file_needs_the_weights_behind_it(tiny: Tiny, tmp_path) -> None:
     path.write_bytes(tiny.data)
     with pytest.raises(ModelError, match="folder of the run"):
         codec_with_effort(path, 3)
+
+
+def test_weights_of_another_recipe_are_refused(tiny: Tiny, tmp_path, monkeypatch) -> None:
+    """Their networks may have the same shapes, so that nothing else would notice."""
+    path = tmp_path / "own.codec"
+    path.write_bytes(tiny.data)
+    monkeypatch.setattr(effort, "find_start", lambda name: Start("photo", photo().model().state_dict(), None))
+    with pytest.raises(ModelError, match=r"a-run holds weights of photo, and .* is a codec of tiny"):
+        codec_with_effort(path, 3, weights="a-run")

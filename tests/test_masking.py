@@ -13,7 +13,7 @@ from rdae.priors.density import SymbolDensity
 WEIGHT = 6.0
 
 
-@pytest.mark.parametrize("times", [0.2, 0.7, 1.0, 1.6, 4.0])
+@pytest.mark.parametrize("times", [1 / 12, 0.7, 1.0, 1.6, 4.0])
 def test_a_leaning_latent_is_rounded_as_if_its_error_counted_so_many_times(times: float) -> None:
     torch.manual_seed(0)
     z = 2.5 * torch.randn(1, 4, 100, 100, dtype=torch.float64)
@@ -61,6 +61,18 @@ def test_visibility_is_a_power_of_the_variance() -> None:
     (finest,) = visibility(y, 1)
     wanted = FLAT * (1 + 0.25**2 / UNSEEN) ** -EXPONENT
     torch.testing.assert_close(finest[..., 1:-1], torch.full_like(finest[..., 1:-1], wanted), rtol=1e-4, atol=0)
+
+
+def test_the_constants_are_those_of_the_page() -> None:
+    assert (FLAT, EXPONENT, LEAST, UNSEEN) == (4, 0.6, 1 / 12, 0.03**2 / 2)
+
+
+def test_visibility_keeps_its_precision_under_autocast() -> None:
+    y = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    plain = visibility(y, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = visibility(y, 2)
+    assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
 
 
 def test_a_masked_encoder_changes_details_only() -> None:

@@ -140,6 +140,13 @@ def test_a_codec_with_steps_and_masking_is_its_model() -> None:
     assert 8 * len(data) == pytest.approx(float(out.terms.rate) / np.log(2), rel=0.01, abs=8 * 60)
 
 
+def test_held_out_pictures_may_be_smaller_than_ms_ssim_can_measure() -> None:
+    recipe = photo_ssim()
+    small = (255 * picture(5, 64, 128)).to(torch.uint8)
+    points = recipe.validate(recipe.model().eval(), [small])
+    assert all(0 < point["bpp"] < 24 and 15 < point["psnr_db"] <= 100 for point in points)
+
+
 def test_the_graphs_of_the_prior_hold_bytes_only(tiny: Tiny, tiny_codec: Codec) -> None:
     """Nothing between symbols and tables is a float that could round differently elsewhere."""
     import onnx

@@ -90,6 +90,11 @@ def ms_ssim(y: Tensor, y_hat: Tensor, peak: float = 1.0) -> Tensor:
             f"MS-SSIM needs (batch, channels, height, width) with sides of at least {(WINDOW - 1) * 16 + 1}, "
             f"but y is {tuple(y.shape)}. Use squared_error for smaller images."
         )
+    with torch.autocast(y.device.type, enabled=False):  # variances are small differences of squares
+        return _ms_ssim(*(x if x.dtype == torch.float64 else x.float() for x in (y, y_hat)), peak)
+
+
+def _ms_ssim(y: Tensor, y_hat: Tensor, peak: float) -> Tensor:
     window = _gaussian_window(y)
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     product = y.new_ones(())

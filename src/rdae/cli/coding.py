@@ -44,10 +44,13 @@ def compress(
     output: Output = None,
     quality: Quality = None,
     bpp: Annotated[float | None, typer.Option("--bpp", help="At most so many bits per pixel.")] = None,
-    psnr: Annotated[float | None, typer.Option("--psnr", help="At least so many dB.")] = None,
-    size: Annotated[int | None, typer.Option("--size", help="At most so many bytes.")] = None,
+    psnr: Annotated[float | None, typer.Option("--psnr", help="At least this PSNR, in dB.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="At most so many bytes. One of -q, --bpp, --psnr, --size.")
+    ] = None,
     effort: Annotated[
-        int, typer.Option("-e", "--effort", min=0, max=9, help="Time for a smaller file; above 0 needs rdae[train].")
+        int,
+        typer.Option("-e", "--effort", min=0, max=9, help="Above 0: takes longer, smaller files; needs rdae[train]."),
     ] = 0,
     seconds: Annotated[
         float | None, typer.Option("--seconds", min=0, help="Limit of effort, for each tile of 1024 x 1024 pixels.")

@@ -55,7 +55,9 @@ Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads for each
 Dask = Annotated[
     str | None, typer.Option("--dask", help="Address of a Dask scheduler; its workers see inputs and outputs.")
 ]
-ModelName = Annotated[str | None, typer.Option("-m", "--model", help="Shipped model, or path of a codec file.")]
+ModelName = Annotated[
+    str | None, typer.Option("-m", "--model", help="photo (PSNR), photo-ssim (MS-SSIM), or path of a codec file.")
+]
 Quality = Annotated[
     float | None, typer.Option("-q", "--quality", help="0 (smallest) to 100 (best), in halves. Default: 50.")
 ]

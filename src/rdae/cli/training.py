@@ -130,11 +130,11 @@ def train(
     ],
     recipe: Annotated[
         RecipeName | None,
-        typer.Argument(show_choices=False, help=f"{RECIPES} photo is what the package ships. --from tells it too."),
+        typer.Argument(show_choices=False, help=f"{RECIPES} Shipped: photo and photo-ssim. --from tells it too."),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Begin with the weights of a shipped codec, a run's folder or a checkpoint."),
+        typer.Option("--from", help="Begin with weights: photo or photo-ssim, a run's folder or a checkpoint."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -153,26 +153,26 @@ def train(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of weights, batches and noise.")] = 0,
     accelerator: On = Accelerator.auto,
     devices: Annotated[
-        str, typer.Option("--devices", callback=_devices, help="How many, or auto. CPU: processes.")
+        str, typer.Option("--devices", callback=_devices, help="How many devices, or auto; of CPUs, processes.")
     ] = "1",
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines.")] = 1,
-    precision: Annotated[Precision, typer.Option("--precision", help="What to compute in.")] = Precision.whole,
+    precision: Annotated[Precision, typer.Option("--precision", help="Kind of numbers.")] = Precision.whole,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.")] = 0,
     validate_steps: Annotated[int, typer.Option("--validate-steps", min=1, help="Steps between validations.")] = 1000,
     terms: Annotated[str, typer.Option("--terms", help="Licence of the data, for the model card.")] = "not stated",
 ) -> int:
     """Train a codec on a folder of images, or a generative model on any data; ends with a file ready to use.
 
-    With --from photo the shipped codec is adapted to a collection of your own.
+    With --from photo and no recipe the shipped codec is adapted to a collection of your own.
     """
     if recipe is None and start is None:
         raise typer.BadParameter("name a recipe, or weights to begin with (--from).")
     with training_extra():
         from rdae.recipes.order import Order
         from rdae.training.start import find_start
-    name = recipe.value if recipe else find_start(str(start)).recipe
+    name, own = (recipe.value, "") if recipe else (find_start(str(start)).recipe, "-adapted")
     order = Order(
-        recipe=name, start=start, data=data, out=out or Path("runs") / (f"{name}-adapted" if start else name),
+        recipe=name, start=start, data=data, out=out or Path("runs") / f"{name}{own}",
         valid=valid, steps=steps, batch=batch, size=size, kind=kind,
         options=dict(option(text) for text in options or []), terms=terms, command=published(sys.argv[1:]),
         settings={

@@ -260,7 +260,7 @@ def load_model(name: str | Path, **options: Any) -> Model:
     """A model by the name of a shipped one, or by the path of a codec file.
 
     Args:
-        name: "photo", or a path.
+        name: of a shipped model, or a path.
         options: as for `Model`.
 
     Raises:

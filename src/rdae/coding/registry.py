@@ -58,7 +58,7 @@ def load(model: str | Path = "photo", *, threads: int = 0) -> Codec:
     """A codec by the name of a shipped model or the path of a codec file; the same object while the file is the same.
 
     Args:
-        model: "photo", or a path.
+        model: name of a shipped model, or a path.
         threads: of the networks; 0 takes all cores.
 
     Raises:

@@ -29,6 +29,11 @@ def visibility(y: Tensor, levels: int) -> list[Tensor]:
     Returns:
         Coarse to fine, `(B, 1, H / 2**level, W / 2**level)` each: 4 where the picture is flat, at least 1/12.
     """
+    with torch.autocast(y.device.type, enabled=False):  # a variance is a small difference of squares
+        return _visibility(y.float(), levels)
+
+
+def _visibility(y: Tensor, levels: int) -> list[Tensor]:
     taps = y.new_tensor([0.25, 0.5, 0.25])
     window = torch.outer(taps, taps).expand(3, 1, 3, 3)
     found = []

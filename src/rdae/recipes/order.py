@@ -97,6 +97,10 @@ class Order:
         if self.size is not None and self.size % CODEC_SIDE:
             raise DataError(f"--size {self.size} is no multiple of {CODEC_SIDE}.")
         recipe = CODEC_RECIPES[self.recipe]()
+        if self.size is not None and self.size < recipe.least:
+            raise DataError(
+                f"--size {self.size} is less than {self.recipe} can be trained on. Choose {recipe.least} or more."
+            )
         if start is not None and start.recipe == self.recipe:
             recipe = recipe.adapting(start.parent)
         elif start is not None and _shapes(start.weights) != _shapes(recipe.model().state_dict()):

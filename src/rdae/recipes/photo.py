@@ -29,6 +29,7 @@ def photo(*, steps: int = 8000, batch: int = 16, size: int = 128, learning_rate:
     """One model for all rates, squared error; rounding steps from 160 grey levels (quality 0) to 3 (quality 100)."""
     return CodecRecipe(
         name="photo",
+        aim="for PSNR",
         model=lambda: RateDistortionAutoencoder(
             PyramidEncoder(LEVELS), SubbandPrior(LEVELS), SubbandDecoder(), RateDistortionRounding(6.0)
         ),
@@ -47,11 +48,13 @@ def photo_ssim(*, steps: int = 2000, batch: int = 3, size: int = 384, learning_r
     """`photo` for MS-SSIM: larger steps for finer details, errors allowed where the picture is busy.
 
     Steps and rate are those of a run that begins with the weights of `photo`, which fit; from nothing it takes as long
-    as `photo`. Crops must be of 161 or more pixels, see `rdae.distortions.ms_ssim`.
+    as `photo`. MS-SSIM needs crops of 161 or more pixels.
     """
     return replace(
         photo(steps=steps, batch=batch, size=size, learning_rate=learning_rate),
         name="photo-ssim",
+        aim="for MS-SSIM",
+        least=192,
         model=lambda: RateDistortionAutoencoder(
             PyramidEncoder(LEVELS, SSIM_STEPS, masked=True),
             SubbandPrior(LEVELS),

@@ -37,7 +37,7 @@ def codec_file(recipe: CodecRecipe, checkpoint: Path, *, data: Path, terms: str,
     amount = _amount(data)
     images = f"{amount['images']} images, " if amount else ""
     card: dict[str, Any] = {
-        "summary": f"{images}{state['step']} steps",
+        "summary": f"{recipe.aim + ', ' if recipe.aim else ''}{images}{state['step']} steps",
         "training": {
             **amount,
             "terms": terms,

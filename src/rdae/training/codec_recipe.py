@@ -35,7 +35,9 @@ class CodecRecipe(Recipe):
             for each example.
         quality_lam: lam at quality 0 and at quality 100.
         size: crops are `size x size`.
+        least: smallest side of a crop that the distortion can measure.
         multiple: images must have sides that are multiples of this.
+        aim: what it is trained for, for the card.
         parent: identity of the shipped codec, in hexadecimal digits, that an adaptation began from.
         kept: how the names of weights begin that an adaptation leaves alone, so that a small delta can carry it.
     """
@@ -43,7 +45,9 @@ class CodecRecipe(Recipe):
     lam: tuple[float, float]
     quality_lam: tuple[float, float]
     size: int
+    least: int = 1
     multiple: int
+    aim: str = ""
     parent: str | None = None
     kept: tuple[str, ...] = ()
 
@@ -146,10 +150,11 @@ def validate(
         bpp = decibels = 0.0
         for pixels in images:
             y = pixels.to(device).float() / 255
-            out = model(y, torch.tensor([lam], device=device))
+            each = torch.tensor([lam], device=device)
+            coded = model.prior(model.encoder(y, each), model.channel, each)
             count = y.shape[-1] * y.shape[-2]
-            bpp += float(out.terms.rate) * BITS_PER_NAT / count / len(images)
-            shown = (out.y_hat.clamp(0, 1) * 255).round() / 255
+            bpp += float(coded.rate) * BITS_PER_NAT / count / len(images)
+            shown = (model.decoder(coded.latent, each).clamp(0, 1) * 255).round() / 255
             decibels += float(_decibels(y, shown)) / len(images)
         points.append({"quality": float(quality), "bpp": bpp, "psnr_db": decibels})
     return points
