@@ -91,7 +91,11 @@ def ms_ssim(y: Tensor, y_hat: Tensor, peak: float = 1.0) -> Tensor:
             f"but y is {tuple(y.shape)}. Use squared_error for smaller images."
         )
     with torch.autocast(y.device.type, enabled=False):  # variances are small differences of squares
-        return _ms_ssim(*(x if x.dtype == torch.float64 else x.float() for x in (y, y_hat)), peak)
+        return _ms_ssim(_whole(y), _whole(y_hat), peak)
+
+
+def _whole(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _ms_ssim(y: Tensor, y_hat: Tensor, peak: float) -> Tensor:
