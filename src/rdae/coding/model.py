@@ -253,7 +253,7 @@ def unpack_model(data: bytes, **options: Any) -> Model:
 
 def shipped_models() -> dict[str, Path]:
     """Names and paths of the codec files inside the package."""
-    return {path.stem: path for path in sorted(SHIPPED.glob(f"*{CODEC_SUFFIX}"))}
+    return {path.stem: path for path in sorted(SHIPPED.glob(f"*{CODEC_SUFFIX}"), key=lambda path: path.stem)}
 
 
 def load_model(name: str | Path, **options: Any) -> Model:
