@@ -1,108 +1,113 @@
-"""Rounds per second of r3gan on the grid of 25 Gaussians: the package's loop beside bare PyTorch, interleaved.
+"""Rounds per second of adversarial games: the package's loop beside bare PyTorch, torchgan and torch-mimicry, in turns.
 
-    python benchmarks/games.py [--rounds 3] [--turns 2000] [--json FILE]
+    python benchmarks/games.py [--torchgan PYTHON] [--mimicry PYTHON] [--only sngan] [--rounds 5] [--json FILE]
 
-A round is a turn of the critic and one of the generator. Networks, batches, losses, optimisers (AdamW, one each) and
-threads are the same; the bare loop takes plain steps and keeps the average of the generator's weights, as the package
-does, or leaves that out. Times are those of `2 * turns` turns less those of `turns`, so that what is done once does not
-count; CPU seconds are given too, for machines that others use.
+A round is a turn of the critic and one of the generator. PYTHON is an interpreter of an environment with this PyTorch,
+NumPy, Pillow and torchgan 0.1.0 or torch-mimicry 0.1.16, both installed with `--no-deps`: what they import for
+pictures, scores and data sets is stood in for (games_networks.py), and they train without it. Networks, the one batch,
+in memory, losses, optimisers (AdamW, one each) and threads are the same. Each contestant is a process that trains when
+asked to, a block of rounds at a time, and waits while the others do. Ratios are of blocks that followed each other,
+median and range: more than 1 is slower than the package. On a machine that is shared, CPU seconds count.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
+from contestants import Contestant, in_turns, ratios
 
-from rdae.data.arrays import ArrayData, Kind
-from rdae.data.synthetic import MixtureSource
-from rdae.recipes import generative_recipe
-from rdae.training.array_recipe import ArrayRecipe
-from rdae.training.averaging import WeightAverage
-from rdae.training.game_recipe import CRITIC, LEARNER
-from rdae.training.loop import Settings, train
-
-OPTIONS = {"network": "dense", "latent": 2, "hidden": (128, 128, 128), "batch": 256, "gamma": 0.03}
+HERE = Path(__file__).parent
+RDAE, BARE = "rdae", "bare PyTorch"
 
 
-class Seconds(NamedTuple):
-    """What a clock on the wall and one of the processor say."""
+class Contest(NamedTuple):
+    """What is trained, beside whom, and how many rounds a block has."""
 
-    wall: float
-    cpu: float
-
-
-def timed(work: Callable[[int], None], turns: int) -> Seconds:
-    """Seconds of `turns` turns beyond the first `turns`."""
-    marks = []
-    for count in (turns, 2 * turns):
-        began = time.perf_counter(), time.process_time()
-        work(count)
-        marks.append(Seconds(time.perf_counter() - began[0], time.process_time() - began[1]))
-    return Seconds(marks[1].wall - marks[0].wall, marks[1].cpu - marks[0].cpu)
+    networks: str
+    game: str
+    peer: str | None
+    block: int
 
 
-def looped(recipe: ArrayRecipe, turns: int) -> None:
-    """The package's loop."""
-    with tempfile.TemporaryDirectory() as out:
-        settings = Settings(data=Path(out), out=Path(out), accelerator="cpu", devices="1")
-        train(replace(recipe, steps=turns), settings)
+CONTESTS = (
+    Contest("points", "non_saturating", "torchgan", 30),
+    Contest("points", "r3gan", None, 30),
+    Contest("pictures", "non_saturating", "torchgan", 2),
+    Contest("pictures", "wgan_gp", "torchgan", 2),
+    Contest("sngan", "hinge", "mimicry", 1),
+)
 
 
-def bare(recipe: ArrayRecipe, turns: int, *, average: bool) -> None:
-    """Plain steps over the same batches."""
-    pair = recipe.model().train()
-    optimizers = recipe.optimizers(pair)
-    kept = WeightAverage(pair.model, recipe.average) if average else None
-    values = recipe.data.values
-    for turn in range(turns):
-        y = values[torch.randint(len(values), (recipe.batch,))]
-        player = CRITIC if turn % 2 == 0 else LEARNER
-        loss, _ = pair.critic_loss(y, turn // 2) if player == CRITIC else pair.generator_loss(y)
-        optimizers[player].zero_grad()
-        loss.backward()
-        optimizers[player].step()
-        if kept is not None and player == LEARNER:
-            kept.update()
+def entered(contest: Contest, pythons: dict[str, str | None]) -> dict[str, Contestant]:
+    """The processes of a contest, those of peers that are there."""
+    own = [sys.executable, str(HERE / "games_rdae.py"), contest.networks, contest.game]
+    bare = [sys.executable, str(HERE / "games_bare.py"), contest.networks, contest.game]
+    if contest.networks == "sngan":
+        where = [str(pythons["mimicry"]), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        folder = subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip()
+        own, bare = [*own, folder], [*bare, folder]
+    commands = {RDAE: own, BARE: bare}
+    python = pythons.get(contest.peer or "")
+    if python:
+        commands[str(contest.peer)] = [
+            python, str(HERE / f"games_{contest.peer}.py"), contest.networks, contest.game,
+        ]  # fmt: skip
+    return {name: Contestant(command) for name, command in commands.items()}
+
+
+def measured(contestants: dict[str, Contestant], rounds: int, steps: int) -> dict[str, Any]:
+    """What each contestant is and took, by name."""
+    blocks = in_turns(contestants, rounds, steps)
+    return {
+        name: {
+            **contestant.facts,
+            "rounds_a_second": 1 / median(block["seconds"] for block in blocks[name]),
+            "cpu_seconds_a_round": median(block["cpu_seconds"] for block in blocks[name]),
+            "times_rdae": {clock: ratios(blocks[name], blocks[RDAE], clock) for clock in ("seconds", "cpu_seconds")},
+            "blocks": [{clock: round(value, 5) for clock, value in block.items()} for block in blocks[name]],
+        }
+        for name, contestant in contestants.items()
+    }
 
 
 def main() -> None:
-    """Times everything in turn and prints medians and ratios."""
+    """Trains in turns, contest by contest, and prints medians and ratios."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=2000)
+    parser.add_argument("--torchgan", metavar="PYTHON")
+    parser.add_argument("--mimicry", metavar="PYTHON", help="without it there is no contest on its networks")
+    parser.add_argument("--only", choices=sorted({contest.networks for contest in CONTESTS}), help="these networks")
+    parser.add_argument("--rounds", type=int, default=5, help="blocks of each contestant")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    torch.set_flush_denormal(True)  # as the package does
-    values = torch.from_numpy(MixtureSource.grid().sample(100_000, seed=0)).float()
-    recipe = generative_recipe("r3gan", ArrayData(values, Kind.REAL), None, OPTIONS)
-    runs: dict[str, Callable[[int], None]] = {
-        "rdae": lambda turns: looped(recipe, turns),
-        "bare PyTorch": lambda turns: bare(recipe, turns, average=False),
-        "bare PyTorch, weights averaged": lambda turns: bare(recipe, turns, average=True),
-    }
-    looped(recipe, 20)
-    seconds: dict[str, list[Seconds]] = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
-        for name, work in runs.items():
-            seconds[name].append(timed(work, arguments.turns))
-    print(f"{arguments.turns} turns, {torch.get_num_threads()} threads, medians of {arguments.rounds} rounds")
-    middle = {name: Seconds(*(median(part) for part in zip(*own, strict=True))) for name, own in seconds.items()}
-    for name, own in middle.items():
-        rounds = arguments.turns / 2 / own.wall
-        ratios = own.wall / middle["rdae"].wall, own.cpu / middle["rdae"].cpu
-        print(f"{name:32s} {rounds:7.1f} rounds/s   time {ratios[0]:5.2f} x rdae, CPU {ratios[1]:5.2f} x rdae")
-    if arguments.json:
-        text = json.dumps({"turns": arguments.turns, "threads": torch.get_num_threads(), "seconds": seconds}, indent=1)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    pythons = {"torchgan": arguments.torchgan, "mimicry": arguments.mimicry}
+    report = {}
+    print(f"{'':34}{'ms of CPU':>10}{'rounds/s':>10}{'CPU, times rdae':>24}{'clock, times rdae':>24}")
+    for contest in CONTESTS:
+        if arguments.only not in (None, contest.networks) or (contest.networks == "sngan" and not arguments.mimicry):
+            continue
+        contestants = entered(contest, pythons)
+        rows = measured(contestants, arguments.rounds, contest.block)
+        for contestant in contestants.values():
+            contestant.close()
+        report[f"{contest.networks}, {contest.game}"] = rows
+        for name, row in rows.items():
+            spreads = [
+                f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
+                for ratio in (row["times_rdae"]["cpu_seconds"], row["times_rdae"]["seconds"])
+            ]
+            print(
+                f"{contest.networks + ', ' + contest.game:22}{name:12}{1000 * row['cpu_seconds_a_round']:>10.1f}"
+                f"{row['rounds_a_second']:>10.2f}{spreads[0]:>24}{spreads[1]:>24}",
+                flush=True,
+            )
+        if arguments.json:
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,68 +20,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from contestants import Contestant, in_turns, ratios
+
 COMPRESSAI = "CompressAI bmshj2018-hyperprior"
-
-
-class Contestant:
-    """A process that answers each line, a number of steps, with what they took."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._command = command
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
-        self.facts = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"A contestant ended early. See why with: {' '.join(self._command)}")
-        return json.loads(line)
-
-    def train(self, steps: int) -> dict[str, float]:
-        """Seconds and CPU seconds of a step."""
-        assert self._process.stdin is not None
-        print(steps, file=self._process.stdin, flush=True)
-        return {name: value / steps for name, value in self._answer().items()}
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def measured(contestants: dict[str, Contestant], rounds: int, steps: int) -> dict[str, Any]:
     """What each contestant is and took, by name; blocks in turns, after one that does not count."""
-    blocks: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    for contestant in contestants.values():
-        contestant.train(steps)  # what is done once is done
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            blocks[name].append(contestant.train(steps))
+    blocks = in_turns(contestants, rounds, steps)
     return {
         name: {
             **contestant.facts,
             "steps_a_second": 1 / median(block["seconds"] for block in blocks[name]),
             "cpu_seconds_a_step": median(block["cpu_seconds"] for block in blocks[name]),
             "times_compressai": {
-                clock: _spread([a[clock] / b[clock] for a, b in zip(blocks[COMPRESSAI], blocks[name], strict=True)])
-                for clock in ("seconds", "cpu_seconds")
+                clock: ratios(blocks[COMPRESSAI], blocks[name], clock) for clock in ("seconds", "cpu_seconds")
             },
             "blocks": [{clock: round(value, 4) for clock, value in block.items()} for block in blocks[name]],
         }
         for name, contestant in contestants.items()
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": median(values), "least": min(values), "most": max(values)}
 
 
 def text(report: dict[str, Any]) -> str:

@@ -142,6 +142,7 @@ def test_the_critic_learns_from_its_loss_alone_and_the_generator_from_its_own(ga
     pair.zero_grad()
     pair.generator_loss(real)[0].backward()
     assert any(float(p.grad.abs().max()) > 0 for p in pair.model.parameters())
+    assert all(p.grad is None and p.requires_grad for p in pair.critic.parameters())
     assert real.grad is None
 
 

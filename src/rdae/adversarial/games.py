@@ -7,7 +7,7 @@ batch and are minimised, each by its own player.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,14 +22,20 @@ class Game(Protocol):
 
     Both methods take what the critic says of real examples and of generated ones, `(batch,)` each, and return a
     scalar.
+
+    Attributes:
+        relative: whether the generator's loss looks at `real_logits`; where it does not, it is called with none of
+            them, `(0,)`, and the critic is spared the real examples.
     """
+
+    relative: ClassVar[bool]
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """What the critic minimises."""
         ...
 
     def generator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """What the generator minimises; most games look at `fake_logits` alone."""
+        """What the generator minimises."""
         ...
 
 
@@ -39,6 +45,8 @@ class Minimax:
     At the best critic V is `-ln 4 + 2 JS(P_r, P_g)` nats. The generator's loss saturates: where the critic is sure
     that an example is generated, the gradient is sigmoid(f), next to nothing.
     """
+
+    relative: ClassVar[bool] = False
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """`-V`, in nats; ln 4 where the critic knows nothing."""
@@ -66,6 +74,8 @@ class LeastSquares:
     The best critic is P_r / (P_r + P_g), as in `Minimax`.
     """
 
+    relative: ClassVar[bool] = False
+
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """`(E (f(y) - 1)**2 + E f(G(z))**2) / 2`."""
         return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
@@ -77,6 +87,8 @@ class LeastSquares:
 
 class Hinge:
     """Margins of 1 on both sides (Lim & Ye 2017, arXiv:1705.02894); the best critic is the sign of P_r - P_g."""
+
+    relative: ClassVar[bool] = False
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """`E max(0, 1 - f(y)) + E max(0, 1 + f(G(z)))`."""
@@ -93,6 +105,8 @@ class Relativistic:
     A generated example is judged beside a real one, so the generator cannot satisfy the critic with few modes. Pairs
     are those of equal place in the batch. Use it with R1 and R2 (Huang et al. 2024, arXiv:2501.05441).
     """
+
+    relative: ClassVar[bool] = True
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """`-E ln sigmoid(f(y) - f(G(z)))`, in nats; ln 2 where the critic knows nothing.
@@ -113,6 +127,8 @@ class Wasserstein:
     The maximum is W_1(P_r, P_g), and any 1-Lipschitz f gives less. What keeps the slope of f near 1 is not here but in
     `rdae.adversarial.penalties`.
     """
+
+    relative: ClassVar[bool] = False
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """`E f(G(z)) - E f(y)`, in the unit of the data; minus the estimate of the distance."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +68,7 @@ class ImplicitModel(nn.Module):
 class AdversarialPair(nn.Module):
     """An implicit model and its critic, ready to be trained in turns.
 
-    `critic_loss` has gradients for the critic alone; `generator_loss` has them for both, and only the generator's
-    optimiser should take a step on it: clear all gradients before each turn.
+    `critic_loss` has gradients for the critic alone, `generator_loss` for the generator alone.
 
     Args:
         model: what is learned.
@@ -119,9 +119,9 @@ class AdversarialPair(nn.Module):
 
     def generator_loss(self, real: Tensor) -> Losses:
         """What the generator minimises, and a report of it; `real` as for `critic_loss`, and the same errors."""
-        fake_logits = self.critic(self._generated(real))
-        with torch.no_grad():  # a constant for the generator
-            real_logits = self.critic(real)
+        with _constant(self.critic):
+            fake_logits = self.critic(self._generated(real))
+            real_logits = self.critic(real) if self.game.relative else fake_logits.new_empty(0)
         loss = self.game.generator_loss(real_logits, fake_logits)
         return loss, {"generator_loss": loss.detach()}
 
@@ -133,3 +133,16 @@ class AdversarialPair(nn.Module):
                 "the shape of an example."
             )
         return fake
+
+
+@contextmanager
+def _constant(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through what is computed meanwhile, but none are computed for the network's weights."""
+    learned = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in learned:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learned:
+            weight.requires_grad_(True)

@@ -127,9 +127,11 @@ def curves_figure(whole: Summary) -> Figure:
 
 
 def _colour(whole: Summary, k: int) -> dict[str, object]:
-    """Ours are thicker, and red before all."""
+    """Ours are thicker, and red before all; no colour is also one of the others'."""
     ours = whole.found.models
-    return {"color": f"C{(3 + k) % 10}", "linewidth": 2.2} if k < ours else {"color": _others(k - ours)}
+    if k >= ours:
+        return {"color": _others(k - ours)}
+    return {"color": ("C3", "maroon", "hotpink", "black")[k % 4], "linewidth": 2.2}
 
 
 def _others(k: int) -> str:
