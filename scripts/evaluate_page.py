@@ -27,17 +27,23 @@ def section(result: dict[str, Any]) -> str:
 def _rates(result: dict[str, Any]) -> list[str]:
     """BD rates of each of our codecs against each of the others, in Markdown."""
     lines = [
-        "| codec | against | PSNR RGB, % | luma, % | MS-SSIM, % | GMSD, % | over PSNR RGB, dB |",
-        "| --- | --- |" + " ---: |" * 5,
+        "| codec | against | PSNR, % | luma, % | MS-SSIM, % | GMSD, % | over PSNR, dB | PSNR of each picture, % |",
+        "| --- | --- |" + " ---: |" * 6,
     ]
     for line in result["bd_rate"]["lines"]:
         found = line["percent_low_high"]
         cells = ["" if found.get(key) is None else f"{found[key][0]:+.1f}" for key in
                  ("psnr", "psnr_luma", "ms_ssim", "gmsd")]  # fmt: skip
         between = "" if found.get("psnr") is None else "{1:.2f} to {2:.2f}".format(*found["psnr"])
+        own = "" if line["pictures_mean_psnr_percent"] is None else f"{line['pictures_mean_psnr_percent']:+.1f}"
         against = line["against"] + (" (published)" if line["published"] else "")
-        lines.append(f"| {line['codec']} | {against} | " + " | ".join(cells) + f" | {between} |")
-    return [*lines, "", "BD rate: less than 0 is fewer bits at equal quality."]
+        lines.append(f"| {line['codec']} | {against} | " + " | ".join(cells) + f" | {between} | {own} |")
+    return [
+        *lines,
+        "",
+        "BD rate: less than 0 is fewer bits at equal quality. Of curves of means; the last column is the mean over "
+        "pictures of each one's own.",
+    ]
 
 
 def _costs(result: dict[str, Any]) -> list[str]:

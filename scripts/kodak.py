@@ -96,7 +96,9 @@ def main() -> None:
         "images": len(images),
         "model": {"name": model.name, "identity": model.identity.hex()},
         "curves": curves,
-        "psnr_gain_over_jpeg2000_db": {f"{r:.1f} bpp": round(float(g), 3) for r, g in zip(rates, gains, strict=True)},
+        "psnr_gain_over_jpeg2000_db": {
+            f"{r:.1f} bpp": round(float(g), 3) for r, g in zip(rates, gains, strict=True) if np.isfinite(g)
+        },
         "bd_rate_against_jpeg2000_percent": round(found.percent, 2),
         "bd_rate_range": f"PSNR of JPEG 2000 between {SPAN[0]} and {SPAN[1]} bpp, PCHIP",
     }

@@ -26,10 +26,10 @@ from rdae.coding.fidelity import gmsd, ms_ssim, psnr, psnr_luma_chroma
 from rdae.coding.model import shipped_models
 from rdae.coding.peers import PEERS, Avif, Jpeg, Jpeg2000, WebP, peers_named, rgb_image
 from rdae.errors import DataError, ShapeError
-from rdae.measures.bd_rate import MonotoneCubic, RateCurve, bd_rate
+from rdae.measures.bd_rate import BdRate, MonotoneCubic, RateCurve, bd_rate
 from rdae.reports.crops import busiest
 from rdae.reports.evaluation import as_quality, evaluate
-from rdae.reports.evaluation_summary import facts, notes, plain_text, published, summary
+from rdae.reports.evaluation_summary import BdLine, facts, notes, plain_text, published, summary
 from rdae.reports.measured_files import ROWS, pictures_in
 from rdae.reports.peak_memory import decoding_memory, encoding_memory
 
@@ -507,6 +507,12 @@ def test_a_range_that_is_none_is_refused_with_an_example(text):
 
     with pytest.raises(DataError, match=r"--range 0\.1,1\.0"):
         _span(text)
+
+
+def test_the_bd_rate_of_pictures_is_the_mean_of_those_that_have_one():
+    pictures = {"a": BdRate(-10.0, 30.0, 40.0), "b": BdRate(-25.0, 31.0, 39.0), "c": None}
+    assert BdLine("ours", "theirs", False, {}, pictures).of_pictures == -17.5
+    assert BdLine("ours", "theirs", False, {}, {"c": None}).of_pictures is None
 
 
 RUNS = sorted((ROOT / "docs" / "results").glob("evaluate-*.json"))

@@ -425,6 +425,8 @@ def test_the_cache_of_decoded_images_has_the_size_asked_for(tmp_path, monkeypatc
 class Known(torch.nn.Module):
     """Encoder, prior and decoder of no weight: a rate of so many nats, and an error of so much in every value."""
 
+    channel = None
+
     def __init__(self, nats: float, error: float) -> None:
         super().__init__()
         self.nats, self.error, self.nothing = nats, error, torch.nn.Parameter(torch.zeros(()))
@@ -435,11 +437,14 @@ class Known(torch.nn.Module):
     def prior(self, z, channel, lam):
         return Coded(z, torch.full((len(z),), self.nats) * torch.log(lam))
 
+    def decoder(self, z, lam):
+        return z + self.error
+
     def forward(self, y, lam):
         from rdae.autoencoder import Output
 
-        coded = self.prior(self.encoder(y, lam), None, lam)
-        y_hat = y + self.error
+        coded = self.prior(self.encoder(y, lam), self.channel, lam)
+        y_hat = self.decoder(coded.latent, lam)
         return Output(y_hat, Terms(coded.rate, (y - y_hat).abs().flatten(1).sum(1)), coded.latent)
 
 
@@ -531,7 +536,7 @@ def test_a_data_folder_that_is_gone_costs_its_line_on_the_card_and_no_more(folde
     with caplog.at_level("WARNING"):
         model = unpack_model(codec_file(recipe, checkpoint, data=copy, terms="none", command="rdae train photo"))
     assert "says nothing of the images" in caplog.text
-    assert model.card["summary"] == "1 steps"
+    assert model.card["summary"] == "for PSNR, 1 steps"
     assert "images" not in model.card["training"]
     assert model.card["training"]["terms"] == "none"
 
