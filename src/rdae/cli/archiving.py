@@ -130,7 +130,9 @@ def _new(jobs: list[Job], base: Archive | None) -> list[Job]:
 def unpack(
     archive: ArchivePath,
     output: Annotated[Path, typer.Option("-o", "--output", parser=place_of, help="Folder for the images.")],
-    members: Annotated[list[str] | None, typer.Argument(help="Names as `rdae list` gives them. Default: all.")] = None,
+    members: Annotated[
+        list[str] | None, typer.Argument(metavar="MEMBER", help="Names as `rdae list` gives them. Default: all.")
+    ] = None,
     format: Format = "png",
     overwrite: Overwrite = False,
     jobs: Jobs = 1,

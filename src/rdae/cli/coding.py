@@ -150,7 +150,7 @@ def _anywhere(model: str) -> str:
 
 
 def info(
-    inputs: Annotated[list[Path], typer.Argument(parser=place_of, help=".rdae files, also as URLs.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", parser=place_of, help=".rdae files, also as URLs.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one object per line.")] = False,
 ) -> int:
     """Say what compressed files hold, without decoding them."""

@@ -24,7 +24,7 @@ EVERY = 15.0  # seconds between lines of progress where there is no terminal
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="Shipped models, or paths of codec files.", metavar="MODEL...")],
+    models: Annotated[list[str], typer.Argument(help="Shipped models, or paths of codec files.", metavar="MODEL")],
     data: Annotated[Path, typer.Option("--data", help="A folder of pictures, searched nested, or one picture.")],
     against: Annotated[
         str, typer.Option("--against", help="Other codecs, with commas: jpeg, jpeg2000, webp, avif, jxl; or none.")

@@ -43,7 +43,9 @@ def place_of(text: str) -> Path:
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(parser=place_of, help="Files and folders, also as URLs; folders are searched, nested."),
+    typer.Argument(
+        metavar="INPUT", parser=place_of, help="Files and folders, also as URLs; folders are searched, nested."
+    ),
 ]
 Output = Annotated[
     Path | None,

@@ -44,7 +44,7 @@ def _whole(text: str) -> list[int]:
 
 
 def sweep(
-    recipe: Annotated[RecipeName, typer.Argument(show_choices=False, help=RECIPES)],
+    recipe: Annotated[RecipeName, typer.Argument(metavar="RECIPE", show_choices=False, help=RECIPES)],
     data: Data,
     over: Annotated[
         list[str] | None, typer.Option("--over", help="NAME=VALUE,VALUE,... of the recipe's options; repeatable.")

@@ -130,7 +130,9 @@ def train(
     ],
     recipe: Annotated[
         RecipeName | None,
-        typer.Argument(show_choices=False, help=f"{RECIPES} Shipped: photo and photo-ssim. --from tells it too."),
+        typer.Argument(
+            metavar="RECIPE", show_choices=False, help=f"{RECIPES} Shipped: photo and photo-ssim. --from tells it too."
+        ),
     ] = None,
     start: Annotated[
         str | None,
@@ -148,7 +150,8 @@ def train(
     ] = None,
     kind: Kind = None,
     options: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of a generative recipe; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of a generative recipe; may be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of weights, batches and noise.")] = 0,
     accelerator: On = Accelerator.auto,
