@@ -13,7 +13,7 @@ from argparse import Namespace
 
 import torch
 from compressai_stand_ins import stand_ins
-from torch.utils.flop_counter import FlopCounterMode
+from step_facts import step_facts
 
 with stand_ins():
     from compressai.losses import RateDistortionLoss
@@ -36,17 +36,7 @@ y = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8).float() / 255
 model = bmshj2018_hyperprior(4, pretrained=False).train()
 criterion = RateDistortionLoss()
 optimizers = configure_optimizers(model, Namespace(learning_rate=1e-4, aux_learning_rate=1e-3))
-with FlopCounterMode(display=False) as forward:
-    loss = criterion(model(y), y)["loss"]
-with FlopCounterMode(display=False) as backward:
-    loss.backward()
-facts = {
-    "parameters": sum(p.numel() for p in model.parameters()),
-    "forward_multiply_adds": forward.get_total_flops() // 2,
-    "backward_multiply_adds": backward.get_total_flops() // 2,
-    "torch": torch.__version__,
-    "threads": torch.get_num_threads(),
-}
+facts = step_facts(model, lambda: criterion(model(y), y)["loss"])
 print(json.dumps(facts), file=answers, flush=True)
 for line in sys.stdin:
     began = time.perf_counter(), time.process_time()

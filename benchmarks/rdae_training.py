@@ -8,19 +8,16 @@ autoencoder, or `recipe`, the package's own network of the recipe `hyperprior` w
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from one_batch import TURNS, OneBatch, train_for_ever
+from step_facts import step_facts
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Channel, Coded, Mixed, UniformNoise
@@ -29,13 +26,11 @@ from rdae.priors.factorised import FactorisedPrior, unit_bin_log_mass
 from rdae.priors.hyperprior import Hyperprior
 from rdae.recipes.hyperprior import hyperprior
 from rdae.training.codec_recipe import CodecRecipe
-from rdae.training.loop import Settings, train
 from rdae.training.recipe import Step
 
 N, M = 128, 192  # channels of the hidden layers, and of the latent
 SCALE_MIN = 0.11
 PEDESTAL = 2.0**-36
-STEPS = 1_000_000  # more than are ever taken
 
 
 class Normalisation(nn.Module):
@@ -117,34 +112,13 @@ def own() -> RateDistortionAutoencoder:
 NETWORKS = {"equal": equal, "recipe": own}
 
 
-class Blocks(Dataset):
-    """One batch again and again. After each block of steps it answers, and waits for the next question."""
-
-    def __init__(self, batch: Tensor) -> None:
-        self.batch, self.left = batch, 0
-        self.began: tuple[float, float] | None = None
-
-    def __getitem__(self, step: int) -> Tensor:
-        if self.left == 0:
-            if self.began is not None:
-                taken = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-                print(json.dumps(dict(zip(("seconds", "cpu_seconds"), taken, strict=True))), flush=True)
-            line = sys.stdin.readline()
-            if not line:
-                raise SystemExit
-            self.left = int(line)
-            self.began = time.perf_counter(), time.process_time()
-        self.left -= 1
-        return self.batch
-
-
 @dataclass(frozen=True, kw_only=True)
 class Repeated(CodecRecipe):
     """A codec's recipe whose pictures are in memory."""
 
-    blocks: Blocks
+    blocks: OneBatch
 
-    def batches(self, data: Path, *, seed: int, rank: int, world: int) -> Blocks:  # type: ignore[override]
+    def batches(self, data: Path, *, seed: int, rank: int, world: int) -> OneBatch:  # type: ignore[override]
         return self.blocks
 
 
@@ -153,26 +127,10 @@ def main() -> None:
     network, batch, side = NETWORKS[sys.argv[1]], int(sys.argv[2]), int(sys.argv[3])
     torch.manual_seed(0)
     pixels = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8)
-    plain = replace(hyperprior(steps=STEPS, batch=batch, size=side, learning_rate=1e-4), model=network)
-    recipe = Repeated(**{**vars(plain), "blocks": Blocks(pixels)})
-    model = recipe.model().train()
-    with FlopCounterMode(display=False) as forward:
-        loss, _ = recipe.loss(model, pixels, Step(0, 0, slice(None)))
-    with FlopCounterMode(display=False) as backward:
-        loss.backward()
-    facts = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "forward_multiply_adds": forward.get_total_flops() // 2,
-        "backward_multiply_adds": backward.get_total_flops() // 2,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-    print(json.dumps(facts), flush=True)
-    with tempfile.TemporaryDirectory() as out:
-        settings = Settings(
-            data=Path(out), out=Path(out), accelerator="cpu", devices="1", checkpoint_minutes=float("inf")
-        )
-        train(recipe, settings)
+    plain = replace(hyperprior(steps=TURNS, batch=batch, size=side, learning_rate=1e-4), model=network)
+    model = plain.model().train()
+    facts = step_facts(model, lambda: plain.loss(model, pixels, Step(0, 0, slice(None)))[0])
+    train_for_ever(Repeated(**{**vars(plain), "blocks": OneBatch(pixels, facts)}))
 
 
 if __name__ == "__main__":
