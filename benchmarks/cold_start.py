@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import sysconfig
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,26 +29,33 @@ def seconds(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints minimum, median and maximum."""
+    """Reads the arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("--runs", type=int, default=15)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options.file, options.runs, folder)
+
+
+def compare(file: Path, runs: int, folder: str) -> None:
+    """Prints minimum, median and maximum of each command."""
     rdae = str(Path(sysconfig.get_path("scripts")) / "rdae")
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "rdae --help": [rdae, "--help"],
-        "rdae info": [rdae, "info", str(options.file)],
+        "rdae info": [rdae, "info", str(file)],
         "rdae compress --help": [rdae, "compress", "--help"],
+        "rdae decompress": [rdae, "decompress", str(file), "-o", f"{folder}/out.png", "--overwrite"],
     }
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for _ in range(options.runs):
+    for _ in range(runs):
         for name, command in commands.items():
             taken[name].append(seconds(command))
     print(f"{'':22}{'processor, s':>24}{'wall, s':>24}")
     print(f"{'':22}" + f"{'min':>8}{'median':>8}{'max':>8}" * 2)
-    for name, runs in taken.items():
-        figures = [f(values) for values in zip(*runs, strict=True) for f in (min, statistics.median, max)]
+    for name, times in taken.items():
+        figures = [f(values) for values in zip(*times, strict=True) for f in (min, statistics.median, max)]
         print(f"{name:22}" + "".join(f"{figure:8.3f}" for figure in figures))
 
 

@@ -30,7 +30,7 @@ from rdae.training.loop import Settings, train
 
 SOURCE = MixtureSource.grid()
 EXAMPLES, JUDGED, SHOWN = 100_000, 10_000, 2500
-TURNS = 80_000  # of both players
+TURNS = 110_000  # of both players
 COMMON: dict[str, Any] = {
     "network": "dense", "latent": 2, "hidden": (128, 128, 128), "batch": 256, "learning_rate": 1e-3,
     "critic_learning_rate": 1e-3, "average": 0.999, "epochs": TURNS * 256 / EXAMPLES,

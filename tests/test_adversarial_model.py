@@ -22,6 +22,7 @@ from rdae.adversarial import (
     GradientPenalty,
     Hinge,
     ImplicitModel,
+    Judged,
     Lazy,
     LeastSquares,
     Minimax,
@@ -120,7 +121,7 @@ def test_losses_are_those_of_the_game_and_the_penalties_on_packs(game, packing):
     inner = pair.critic.critic
     packs = [torch.cat(list(y.view(-1, packing, 2).unbind(1)), 1) for y in (real, fake)]
     plain = game.critic_loss(inner(packs[0]), inner(packs[1]))
-    penalty = sum(p(inner, *packs) for p in penalties)
+    penalty = sum(p(Judged(inner, *packs)) for p in penalties)
     assert_close(loss, plain + penalty)
     assert_close(report["critic_loss"], plain.detach())
     assert_close(report["penalty"], penalty.detach())
@@ -149,7 +150,7 @@ def test_the_critic_learns_from_its_loss_alone_and_the_generator_from_its_own(ga
 def test_lazy_penalties_follow_the_step():
     pair = dense(penalties=(Lazy(R1(1.0), every=3),))
     real = torch.randn(8, 2)
-    once = R1(1.0)(pair.critic.critic, real, real).detach()
+    once = R1(1.0)(Judged(pair.critic.critic, real, real)).detach()
     found = [pair.critic_loss(real, step)[1]["penalty"] for step in range(6)]
     assert_close(torch.stack(found), once * torch.tensor([3.0, 0, 0, 3, 0, 0]))
 

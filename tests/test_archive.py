@@ -18,7 +18,7 @@ from PIL import Image
 from test_hostile import bounded
 from test_layers import WITHOUT_TORCH
 
-from rdae.coding import delta
+from rdae.coding import delta, weight_steps
 from rdae.coding.archive import DELTA, MANIFEST, Archive, Carried, carried, unpack_member, verify
 from rdae.coding.delta import apply_delta, make_delta, parent_identity
 from rdae.coding.files import Job
@@ -115,13 +115,13 @@ def test_weights_between_the_steps_of_the_grid_go_to_the_nearest():
     rng = np.random.default_rng(3)
     for array, region in layout.regions:
         if region.kind == "grid":
-            weights = delta._numbers(layout.arrays[array], region)
-            grid = delta._grid(weights, region.rows)
+            weights = weight_steps.numbers_of(layout.arrays[array], region)
+            grid = weight_steps._grid(weights, region.rows)
             wished = (weights + rng.normal(0, 5, weights.size) * grid).astype(np.float32)
-            reached = delta._moved(weights, delta._steps_to(weights, wished, region), region, "test")
+            reached = weight_steps.moved(weights, weight_steps.steps_to(weights, wished, region), region, "test")
             slack = np.abs(wished) * 2.0**-23
             assert (np.abs(reached.astype(np.float64) - wished) <= grid / 2 + slack).all()
-            again = delta._moved(weights, delta._steps_to(weights, reached, region), region, "test")
+            again = weight_steps.moved(weights, weight_steps.steps_to(weights, reached, region), region, "test")
             np.testing.assert_array_equal(reached, again)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -187,25 +188,60 @@ print(*sys.modules, file=sys.stderr)
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("name", "arguments"),
     [
-        ("a.rdae",),
-        ("a.rdae", "--json", "in/b.rdae"),
-        ("--json", "--", "--json", "-x"),
-        ("", "."),
-        ("file:///c.rdae", "a"),
-        ("--json", "memory://d.rdae"),
+        ("info", ("a.rdae",)),
+        ("info", ("a.rdae", "--json", "in/b.rdae")),
+        ("info", ("--json", "--", "--json", "-x")),
+        ("info", ("", ".")),
+        ("info", ("file:///c.rdae", "a")),
+        ("info", ("--json", "memory://d.rdae")),
+        ("decompress", ("a.rdae", "b.rdae", "-o", "out", "--overwrite")),
+        ("decompress", ("a.rdae", "-o", "memory://out", "--format", "tif", "-m", "own.codec", "--quiet")),
+        ("decompress", ("a.rdae", "--jobs", "2", "--max-pixels", "100", "--dask", "tcp://host:1")),
+        ("compress", ("a.png", "-q", "37.5", "--verify")),
+        ("compress", ("a.png", "-q", " 7")),
+        ("compress", ("a.png", "-q", "1e2", "-o", "b")),
+        ("compress", ("a.png", "--bpp", "0.5", "-e", "3", "--weights", "run")),
     ],
 )
-def test_info_takes_arguments_as_the_parser_would(arguments):
-    """It has a way of its own for paths and flags, which must end where the long way does."""
-    command = typer.main.get_command(app).commands["info"]  # type: ignore[attr-defined]
-    short = command.make_context("info", list(arguments))
+def test_direct_commands_take_arguments_as_the_parser_would(name, arguments):
+    """They have a way of their own for paths, words and flags, which must end where the long way does."""
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    short = command.make_context(name, list(arguments))
     long = short.__class__(command)
     TyperCommand.parse_args(command, long, list(arguments))
     assert short.params == long.params
+    assert {key: type(value) for key, value in short.params.items()} == {
+        key: type(value) for key, value in long.params.items()
+    }
     assert list(map(type, short.params["inputs"])) == list(map(type, long.params["inputs"]))
     assert short.args == long.args
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("info", ()),
+        ("decompress", ("--quiet",)),
+        ("decompress", ("a.rdae", "--jobs", "0")),
+        ("decompress", ("a.rdae", "--none-such")),
+        ("decompress", ("a.rdae", "-o", "none-such://x")),
+        ("compress", ("a.png", "-q", "high")),
+        ("compress", ("a.png", "-q", "nan")),
+    ],
+)
+def test_direct_commands_refuse_what_the_parser_refuses(name, arguments):
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    found = []
+    for way in (command.parse_args, partial(TyperCommand.parse_args, command)):
+        context = typer.Context(command)
+        try:
+            way(context, list(arguments))
+            found.append(str(sorted(context.params.items())))
+        except Exception as error:
+            found.append(f"{type(error).__name__}: {error}")
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -189,23 +189,22 @@ def test_a_target_that_cannot_be_looked_up_is_one_files_trouble(tmp_path, monkey
 
 
 def test_a_slow_file_holds_no_other_up(tmp_path):
-    """Of two threads one works on the first file until all others are done."""
-    done, last = [], threading.Event()
+    """Of two threads one works on the first file until we have been told of all others."""
+    others_told = threading.Event()
 
     def work(job: Job) -> str:
-        if job.source.name == "0":
-            assert last.wait(20)
-        else:
-            done.append(job)
-            if len(done) == 9:
-                last.set()
+        assert job.source.name != "0" or others_told.wait(20)
         return ""
 
     jobs = [Job(Path(str(k)), tmp_path / str(k)) for k in range(10)]
-    outcomes = list(run_jobs(jobs, work, workers=2, overwrite=False))
-    assert not any(outcome.error for outcome in outcomes)
-    told = [outcome.job.source.name for outcome in outcomes]
-    assert told.index("0") >= 8  # each is told of when it ends; the last two end together
+    told = []
+    for outcome in run_jobs(jobs, work, workers=2, overwrite=False):
+        assert not outcome.error
+        told.append(outcome.job.source.name)
+        if len(told) == 9:
+            others_told.set()
+    assert told[-1] == "0"
+    assert len(told) == 10
 
 
 def test_jobs_share_the_cores_this_process_may_use(monkeypatch):

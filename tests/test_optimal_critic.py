@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from rdae.adversarial import (
     GradientPenalty,
+    Judged,
     Minimax,
     Wasserstein,
     grid,
@@ -226,7 +227,9 @@ def test_a_wasserstein_critic_with_gradient_penalty_and_the_bias_of_its_estimate
 
     critic = DenseCritic((1,), (32, 32))
     penalty = GradientPenalty(weight)
-    trained(critic, 400, lambda f, real, fake: Wasserstein().critic_loss(f(real), f(fake)) + penalty(f, real, fake))
+    trained(
+        critic, 400, lambda f, real, fake: Wasserstein().critic_loss(f(real), f(fake)) + penalty(Judged(f, real, fake))
+    )
     critic.double().eval()
     weights = gaussian(0.0).log_prob(LINE.points).exp() - gaussian(1.0).log_prob(LINE.points).exp()
     estimate = float(cell * (weights * critic(LINE.points).detach()).sum())

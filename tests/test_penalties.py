@@ -16,6 +16,7 @@ from rdae.adversarial import (
     R1,
     R2,
     GradientPenalty,
+    Judged,
     Lazy,
     Packed,
     clip_weights,
@@ -85,23 +86,23 @@ def test_a_linear_critic_is_penalised_exactly(event):
 
     norm = w.detach().flatten().norm()
     assert_close(slopes(critic, real), norm.expand(6))
-    penalty = GradientPenalty(7.0)(critic, real, fake)
+    penalty = GradientPenalty(7.0)(Judged(critic, real, fake))
     assert_close(penalty.detach(), 7 * (norm - 1) ** 2)
     (gradient,) = torch.autograd.grad(penalty, w)
     assert_close(gradient, 14 * (norm - 1) * w.detach() / norm)
-    assert_close(R1(3.0)(critic, real, fake).detach(), 1.5 * norm**2)
+    assert_close(R1(3.0)(Judged(critic, real, fake)).detach(), 1.5 * norm**2)
 
 
 def test_the_penalty_is_taken_between_the_examples_and_example_by_example():
     """f = |y|^2 / 2 has the gradient y itself; pairs that agree leave nothing to chance."""
     real, _ = batches((2, 3), 50)
-    penalty = GradientPenalty(2.0)(lambda y: y.flatten(1).square().sum(1) / 2, real, real)
+    penalty = GradientPenalty(2.0)(Judged(lambda y: y.flatten(1).square().sum(1) / 2, real, real))
     assert_close(penalty, 2 * (real.flatten(1).norm(dim=1) - 1).square().mean())
 
 
 def test_a_flat_critic_is_penalised_with_a_finite_gradient():
     critic = DenseCritic((2,), (4,))  # its last layer starts at zero
-    penalty = GradientPenalty(1.0)(critic, torch.randn(3, 2), torch.randn(3, 2))
+    penalty = GradientPenalty(1.0)(Judged(critic, torch.randn(3, 2), torch.randn(3, 2)))
     penalty.backward()
     assert float(penalty.detach()) == 1.0
     assert all(bool(torch.isfinite(p.grad).all()) for p in critic.parameters() if p.grad is not None)
@@ -112,11 +113,11 @@ def test_penalties_reach_the_weights_but_not_the_generator():
     real, fake = torch.rand(3, 1, 6, 5), torch.rand(3, 1, 6, 5, requires_grad=True)
     for penalty in (GradientPenalty(), R1(), R2()):
         critic.zero_grad()
-        penalty(critic, real, fake).backward()
+        penalty(Judged(critic, real, fake)).backward()
         assert float(critic.layers[0].weight.grad.abs().max()) > 0
         assert fake.grad is None
         with torch.no_grad():  # measuring it needs no gradient around it
-            assert bool(torch.isfinite(penalty(critic, real, fake)))
+            assert bool(torch.isfinite(penalty(Judged(critic, real, fake))))
 
 
 # --- R1 and R2 --------------------------------------------------------------------------------------------------------
@@ -136,15 +137,15 @@ def test_r1_and_r2_of_a_quadratic_critic(event):
 
     for penalty, y in ((R1(5.0), real), (R2(5.0), fake)):
         due = 2.5 * (y.flatten(1) @ a + b).square().sum(1).mean()
-        assert_close(penalty(critic, real, fake), due)
+        assert_close(penalty(Judged(critic, real, fake)), due)
 
 
 def test_a_lazy_penalty_adds_up_to_the_penalty_of_every_step():
     real, fake = batches((3,))
     critic = scattered(DenseCritic((3,), (8,))).double()
     lazy = Lazy(R1(2.0), every=4)
-    once = R1(2.0)(critic, real, fake)
-    at = [lazy(critic, real, fake, step) for step in range(12)]
+    once = R1(2.0)(Judged(critic, real, fake))
+    at = [lazy(Judged(critic, real, fake), step) for step in range(12)]
     assert_close(torch.stack(at).mean(), once)
     assert [float(x.detach()) > 0 for x in at] == [True, False, False, False] * 3
     due = torch.autograd.grad(once, critic.parameters(), allow_unused=True)

@@ -17,6 +17,7 @@ from rdae.adversarial import (
     R1,
     R2,
     GradientPenalty,
+    Judged,
     Minimax,
     Wasserstein,
     clip_weights,
@@ -160,9 +161,9 @@ def test_a_known_critic_along_known_segments():
 
 
 def test_a_ramp_changes_by_the_same_factor_at_each_step_and_stays():
-    ramp = Ramp(lambda critic, real, fake, step: torch.tensor(8.0), 4, 1 / 16)
-    y = torch.zeros(1, 1)
-    assert [float(ramp(None, y, y, step)) for step in range(6)] == pytest.approx([8, 4, 2, 1, 0.5, 0.5])
+    ramp = Ramp(lambda judged, step: torch.tensor(8.0), 4, 1 / 16)
+    nothing = Judged(torch.sum, torch.zeros(1, 1), torch.zeros(1, 1))
+    assert [float(ramp(nothing, step)) for step in range(6)] == pytest.approx([8, 4, 2, 1, 0.5, 0.5])
 
 
 def test_both_sides_at_once_are_r1_and_r2():
@@ -170,12 +171,12 @@ def test_both_sides_at_once_are_r1_and_r2():
     torch.nn.init.normal_(critic.network.layers[-1].weight)
     critic.double()
     real, fake = torch.randn(2, 6, 2, dtype=torch.float64)
-    apart = R1(0.7)(critic, real, fake) + R2(0.7)(critic, real, fake)
-    together = BothSides(0.7)(critic, real, fake)
+    apart = R1(0.7)(Judged(critic, real, fake)) + R2(0.7)(Judged(critic, real, fake))
+    together = BothSides(0.7)(Judged(critic, real, fake))
     assert_close(together, apart)
     gradients = [torch.autograd.grad(loss, critic.network.layers[0].weight)[0] for loss in (apart, together)]
     assert_close(*gradients)
-    fresh = BothSides(0.7)(DenseCritic((2,), (8,)), real.float(), fake.float())  # without a slope: no NaN
+    fresh = BothSides(0.7)(Judged(DenseCritic((2,), (8,)), real.float(), fake.float()))  # without a slope: no NaN
     assert float(fresh.detach()) == 0
     assert fresh.requires_grad
 

@@ -1,6 +1,7 @@
 """Implicit models, learned against a critic: games, penalties, packing, and what the best critic would say."""
 
 from rdae.adversarial.games import Game, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from rdae.adversarial.judged import Judged, slopes
 from rdae.adversarial.latent import LatentPair, density_ratio, non_saturating
 from rdae.adversarial.model import AdversarialPair, ImplicitModel
 from rdae.adversarial.optimal import (
@@ -23,14 +24,13 @@ from rdae.adversarial.penalties import (
     clip_weights,
     interpolated,
     one_coefficient_each,
-    slopes,
     spectrally_normalised,
 )
 
 __all__ = [
-    "R1", "R2", "AdversarialPair", "Game", "GradientPenalty", "Grid", "Hinge", "ImplicitModel", "LatentPair", "Lazy",
-    "LeastSquares", "Minimax", "NonSaturating", "Packed", "Penalty", "Relativistic", "Wasserstein", "clip_weights",
-    "density_ratio", "grid", "interpolated", "jensen_shannon", "jensen_shannon_draws", "non_saturating",
+    "R1", "R2", "AdversarialPair", "Game", "GradientPenalty", "Grid", "Hinge", "ImplicitModel", "Judged", "LatentPair",
+    "Lazy", "LeastSquares", "Minimax", "NonSaturating", "Packed", "Penalty", "Relativistic", "Wasserstein",
+    "clip_weights", "density_ratio", "grid", "interpolated", "jensen_shannon", "jensen_shannon_draws", "non_saturating",
     "one_coefficient_each", "optimal_discriminator", "optimal_logit", "packed_event", "slopes", "spectrally_normalised",
     "value", "value_draws",
 ]  # fmt: skip

@@ -1,13 +1,12 @@
-"""R1 and R2 of one weight in one pass: the same number, sooner."""
+"""R1 and R2 of one weight, in the pass that the game takes anyway: the same number, sooner."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from rdae.adversarial.penalties import Critic, slopes
+from rdae.adversarial.judged import Judged
 
 __all__ = ["BothSides"]
 
@@ -22,5 +21,5 @@ class BothSides:
 
     gamma: float = 10.0
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int = 0) -> Tensor:
-        return self.gamma * slopes(critic, torch.cat([real, fake])).square().mean()
+    def __call__(self, judged: Judged, step: int = 0) -> Tensor:
+        return self.gamma * judged.gradient().square().sum(1).mean()

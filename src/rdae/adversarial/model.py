@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rdae.adversarial.games import Game
+from rdae.adversarial.judged import Judged
 from rdae.adversarial.packing import Packed
 from rdae.adversarial.penalties import Penalty
 from rdae.errors import ShapeError
@@ -107,12 +108,12 @@ class AdversarialPair(nn.Module):
         """
         with torch.no_grad():
             fake = self._generated(real)
-        critic, real, fake = self.critic.critic, self.critic.pack(real), self.critic.pack(fake)
-        real_logits, fake_logits = critic(real), critic(fake)
+        judged = Judged(self.critic.critic, self.critic.pack(real), self.critic.pack(fake))
+        penalty = real.new_zeros(())
+        for each in self.penalties:  # before the game asks, so that its pass is theirs too
+            penalty = penalty + share * each(judged, step)
+        real_logits, fake_logits = judged.logits
         loss = self.game.critic_loss(real_logits, fake_logits)
-        penalty = torch.zeros_like(loss)
-        for each in self.penalties:
-            penalty = penalty + share * each(critic, real, fake, step)
         gap = real_logits.mean() - fake_logits.mean()
         parts = {"critic_loss": loss, "penalty": penalty, "gap": gap}
         return loss + penalty, {name: part.detach() for name, part in parts.items()}

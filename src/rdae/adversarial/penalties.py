@@ -6,7 +6,6 @@ belongs to one example only if the critic judges each for itself: no batch norma
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -14,49 +13,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from rdae.adversarial.judged import Judged, gradient, slopes
 from rdae.errors import ModelError, ShapeError
 
 __all__ = [
-    "R1", "R2", "Critic", "GradientPenalty", "Lazy", "Penalty", "clip_weights", "interpolated", "one_coefficient_each",
-    "slopes", "spectrally_normalised",
+    "R1", "R2", "GradientPenalty", "Lazy", "Penalty", "clip_weights", "interpolated", "one_coefficient_each",
+    "spectrally_normalised",
 ]  # fmt: skip
 
 Network = TypeVar("Network", bound=nn.Module)
-Critic = Callable[[Tensor], Tensor]  # (batch, *event) to (batch,)
 LAYERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
 
 
 class Penalty(Protocol):
-    """`(critic, real, fake, step) -> scalar`, added to what the critic minimises."""
+    """`(judged, step) -> scalar`, added to what the critic minimises."""
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
+    def __call__(self, judged: Judged, step: int) -> Tensor:
         """The penalty of a batch.
 
         Args:
-            critic: judges examples, `(batch, *event)` to `(batch,)`.
-            real, fake: examples and generated ones, `(batch, *event)`.
+            judged: the critic, and the examples before it.
             step: number of the step, which `Lazy` looks at.
         """
         ...
-
-
-def _gradient(critic: Critic, y: Tensor) -> Tensor:
-    """`grad f(y)` of each example, `(batch, elements)`; differentiable in the critic's weights."""
-    with torch.enable_grad():
-        y = y.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(y).sum(), y, create_graph=True)
-    return gradient.flatten(1)
-
-
-def slopes(critic: Critic, y: Tensor) -> Tensor:
-    """`||grad f(y)||_2` of each example, `(batch, *event)` to `(batch,)`; differentiable in the critic's weights.
-
-    Divided by the largest slope, a critic is 1-Lipschitz as far as these examples show, and what a Wasserstein critic
-    estimates becomes a lower bound on the distance.
-    """
-    return torch.linalg.vector_norm(_gradient(critic, y), dim=1)
 
 
 def one_coefficient_each(y: Tensor) -> Tensor:
@@ -91,9 +72,9 @@ class GradientPenalty:
 
     weight: float = 10.0
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int = 0) -> Tensor:
-        x = interpolated(real, fake, one_coefficient_each(real))
-        return self.weight * (slopes(critic, x) - 1).square().mean()
+    def __call__(self, judged: Judged, step: int = 0) -> Tensor:
+        x = interpolated(judged.real, judged.fake, one_coefficient_each(judged.real))
+        return self.weight * (slopes(judged.critic, x) - 1).square().mean()
 
 
 @dataclass(frozen=True)
@@ -106,8 +87,8 @@ class R1:
 
     gamma: float = 10.0
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int = 0) -> Tensor:
-        return self.gamma / 2 * _gradient(critic, real).square().sum(1).mean()
+    def __call__(self, judged: Judged, step: int = 0) -> Tensor:
+        return self.gamma / 2 * gradient(judged.critic, judged.real).square().sum(1).mean()
 
 
 @dataclass(frozen=True)
@@ -116,8 +97,8 @@ class R2:
 
     gamma: float = 10.0
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int = 0) -> Tensor:
-        return self.gamma / 2 * _gradient(critic, fake).square().sum(1).mean()
+    def __call__(self, judged: Judged, step: int = 0) -> Tensor:
+        return self.gamma / 2 * gradient(judged.critic, judged.fake).square().sum(1).mean()
 
 
 @dataclass(frozen=True)
@@ -132,10 +113,10 @@ class Lazy:
     penalty: Penalty
     every: int = 16
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
+    def __call__(self, judged: Judged, step: int) -> Tensor:
         if step % self.every:
-            return real.new_zeros(())
-        return self.every * self.penalty(critic, real, fake, step)
+            return judged.real.new_zeros(())
+        return self.every * self.penalty(judged, step)
 
 
 @torch.no_grad()

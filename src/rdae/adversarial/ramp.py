@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rdae.adversarial.penalties import Critic, Penalty
+from rdae.adversarial.judged import Judged
+from rdae.adversarial.penalties import Penalty
 
 __all__ = ["Ramp"]
 
@@ -28,5 +29,5 @@ class Ramp:
     steps: int
     factor: float
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
-        return self.factor ** min(1.0, step / self.steps) * self.penalty(critic, real, fake, step)
+    def __call__(self, judged: Judged, step: int) -> Tensor:
+        return self.factor ** min(1.0, step / self.steps) * self.penalty(judged, step)

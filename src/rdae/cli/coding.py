@@ -103,7 +103,6 @@ def decompress(
 ) -> int:
     """Decompress .rdae files to images."""
     from rdae.coding import files, one_file, registry
-    from rdae.coding.model import shipped_models
     from rdae.coding.places import reaching
 
     with as_argument():
@@ -119,8 +118,8 @@ def decompress(
                     f"output goes: -o {job.target.parent}"
                 )
     share, name = threads_of(threads, jobs, dask), None if model is None else _anywhere(model)
-    for needed in shipped_models() if name is None else (name,):
-        registry.load(needed, threads=share)  # once, before there are threads that would each load it
+    if name is not None:
+        registry.load(name, threads=share)  # a wrong one is told once, not for each file
     work = partial(one_file.decompress_file, model=name, threads=share, max_pixels=max_pixels)
     return run(plan, work, jobs, overwrite, quiet, dask)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -60,6 +59,7 @@ COMMANDS = {
         "How few nats would do: the rate-distortion function of data, squared error, from above and from below.",
     ),
 }
+DIRECT = {"compress", "decompress", "info"}  # those that should begin soon
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "pretty_exceptions_enable": False,
@@ -72,15 +72,38 @@ class Interrupted(Exception):
     """Ctrl-C, under a name that the parser does not take for its own."""
 
 
-class _Info(TyperCommand):
-    """`info` takes paths and flags as typed: to convert any value Typer imports pydantic, for half of its seconds."""
+def _as_parsed(text: str) -> Any:
+    from rdae.cli.running import place_of
+
+    return place_of(text)
+
+
+class _Direct(TyperCommand):
+    """Takes paths, words and flags as typed: to convert any value Typer imports pydantic, for a tenth of a second.
+
+    Where an argument of another name is given, or one that is no number, the long way says what is wrong with it.
+    """
+
+    converters: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "inputs": lambda texts: [_as_parsed(text) for text in texts],
+        "output": _as_parsed,
+        "format": str,
+        "model": str,
+        "quality": float,
+        "members": list,
+    }
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
-        inputs, others = typed.get("inputs"), typed.keys() - {"inputs", "as_json"}
-        if not isinstance(inputs, tuple) or not inputs or others or any("://" in text for text in inputs):
-            return super().parse_args(ctx, args)  # nothing named, help, URLs
-        ctx.params = {"inputs": [Path(text) for text in inputs], "as_json": typed.get("as_json") is True}
+        missing = [p.name for p in self.params if p.required and not typed.get(p.name)]
+        odd = [name for name, value in typed.items() if value is not True and name not in self.converters]
+        if missing or odd or "help" in typed:
+            return super().parse_args(ctx, args)
+        try:
+            values = {name: v if v is True else self.converters[name](v) for name, v in typed.items()}
+        except ValueError:
+            return super().parse_args(ctx, args)
+        ctx.params = {p.name: p.default for p in self.params if p.name != "help"} | values
         return []
 
 
@@ -90,7 +113,7 @@ class _Loaded(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         module, _, function = COMMANDS[name][0].partition(".")
         alone = typer.Typer(**SETTINGS)
-        parser = alone.command(name, cls=_Info if name == "info" else TyperCommand)
+        parser = alone.command(name, cls=_Direct if name in DIRECT else TyperCommand)
         parser(getattr(import_module(f"rdae.cli.{module}"), function))
         return typer.main.get_command(alone)
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from rdae.coding.formats import format_of
 from rdae.coding.places import (
     PARTIAL,
     PUT_WHOLE,
@@ -281,6 +282,5 @@ def check_ending(ending: str) -> str:
 
 def _kind(ending: str) -> str | None:
     """Pillow's name of the format of pictures with an ending such as ".png"."""
-    Image.init()
-    kind = Image.EXTENSION.get(ending.lower())
+    kind = format_of(ending)
     return None if kind in NOT_PICTURES else kind

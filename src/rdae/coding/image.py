@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from rdae.coding.container import MAX_PIXELS, MAX_SIDE, Colour
+from rdae.coding.formats import format_of
 from rdae.errors import ImageError, LimitError, RdaeError
 
 __all__ = ["Picture", "from_array", "from_pil", "read_picture", "to_array", "to_pil", "write_picture"]
@@ -354,8 +355,7 @@ def write_picture(picture: Picture, path: Path, file: BinaryIO, *, notes: list[s
     Raises:
         ImageError: Pillow has no writer for that name, or the format cannot hold the image.
     """
-    Image.init()
-    kind = Image.EXTENSION.get(path.suffix.lower())
+    kind = format_of(path.suffix)
     if kind is None or kind not in Image.SAVE:
         raise ImageError(f"No image format is known for the name {path.name!r}. Use .png, .tif, .jpg or .ppm.")
     if picture.alpha is not None and kind not in WITH_ALPHA:

@@ -51,9 +51,12 @@ class StandardNormalPrior(LatentPrior):
     def __init__(self, *shape: int) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(shape), persistent=False)
+        self._law: tuple[Tensor, Distribution] | None = None  # made once for each place the buffer is in
 
     def forward(self, posterior: Posterior | None = None) -> Distribution:
-        return _diagonal(self.zero, torch.ones_like(self.zero))
+        if self._law is None or self._law[0] is not self.zero:
+            self._law = self.zero, _diagonal(self.zero, torch.ones_like(self.zero))
+        return self._law[1]
 
 
 class NormalPrior(LatentPrior):

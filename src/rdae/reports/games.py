@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdae.adversarial.penalties import Critic
+from rdae.adversarial.judged import Critic
 from rdae.errors import ShapeError
 from rdae.measures.transport import Transport
 from rdae.reports.drawing import Figure

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rdae.adversarial import Game, Penalty
+from rdae.adversarial import Game, Judged, Penalty
 
 __all__ = ["Sampler", "fit_critic"]
 
@@ -43,10 +43,9 @@ def fit_critic(
     critic.train()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
-        y, generated = real(batch), fake(batch)
-        loss = game.critic_loss(critic(y), critic(generated))
-        for penalty in penalties:
-            loss = loss + penalty(critic, y, generated, step)
+        judged = Judged(critic, real(batch), fake(batch))
+        penalty = sum(each(judged, step) for each in penalties)
+        loss = game.critic_loss(*judged.logits) + penalty
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

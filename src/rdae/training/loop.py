@@ -155,7 +155,7 @@ class _Run:
         look = fabric.device.type == "cpu" or number % LOOK == 0
         if look:
             self._refuse_no_number(report["loss"], "loss", number)
-        self.loss.zero_grad()  # another player's turn leaves gradients behind
+        optimizer.zero_grad()  # of the player whose turn it is; what another's turn left is cleared at the other's
         fabric.backward(loss)
         if self.recipe.clip is not None:
             clip: Any = self.recipe.clip

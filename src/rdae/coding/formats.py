@@ -1,0 +1,15 @@
+"""Which of Pillow's formats the ending of a name stands for."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+__all__ = ["format_of"]
+
+
+def format_of(ending: str) -> str | None:
+    """Pillow's name, such as "PNG" for ".png", of a format whose reader and writer are then loaded; None for none."""
+    Image.preinit()  # the common ones; to import all takes ten times as long
+    if ending.lower() not in Image.EXTENSION:
+        Image.init()
+    return Image.EXTENSION.get(ending.lower())
