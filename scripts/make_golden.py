@@ -18,8 +18,9 @@ from PIL import Image
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.coding.codec import Codec
-from rdae.coding.image import from_array, to_pil
 from rdae.coding.model import unpack_model
+from rdae.coding.picture import from_array
+from rdae.coding.pil_images import to_pil
 from rdae.networks.pyramid import PyramidEncoder
 from rdae.networks.subbands import SubbandCorrector, SubbandDecoder
 from rdae.priors.subbands import SubbandPrior

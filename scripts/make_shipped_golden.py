@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 import rdae
-from rdae.coding.image import to_pil
 from rdae.coding.model import shipped_models
+from rdae.coding.pil_images import to_pil
 
 ROOT = Path(__file__).parent.parent
 

@@ -23,9 +23,9 @@ from rdae.coding import rangecoder, tiles
 from rdae.coding.codec import Codec, check_wishes
 from rdae.coding.container import QUALITY_LEVELS, parse
 from rdae.coding.fidelity import ms_ssim
-from rdae.coding.image import from_array
 from rdae.coding.model import pack_model, shipped_models, unpack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
+from rdae.coding.picture import from_array
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.registry import load
 from rdae.coding.tables import PRECISION

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdae.coding.codec import Codec
-from rdae.coding.image import from_array
 from rdae.coding.model import load_model, shipped_models, unpack_model
 from rdae.coding.network_bytes import SIGNED_ZERO, NetworkBytes, compand
+from rdae.coding.picture import from_array
 from rdae.coding.pyramid_order import groups_of_level
 from rdae.coding.tiles import tiles
 from rdae.errors import ModelError

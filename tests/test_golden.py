@@ -10,8 +10,8 @@ from PIL import Image
 
 from rdae.coding.codec import Codec
 from rdae.coding.container import parse_header
-from rdae.coding.image import to_array
 from rdae.coding.model import load_model, shipped_models
+from rdae.coding.picture import to_array
 from rdae.coding.registry import decompress, shipped_as
 
 GOLDEN = Path(__file__).parent / "golden"

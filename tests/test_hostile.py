@@ -21,7 +21,8 @@ from PIL import Image
 
 from rdae.coding.codec import _checksum
 from rdae.coding.container import parse, parse_header
-from rdae.coding.image import from_array, to_pil
+from rdae.coding.picture import from_array
+from rdae.coding.pil_images import to_pil
 from rdae.coding.rangecoder import ESCAPE_BITS_MAX
 from rdae.coding.registry import codec_for
 from rdae.errors import FormatError, ModelError, RdaeError

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from rdae.coding.container import Tag, parse
-from rdae.coding.image import Picture, from_array, from_pil, read_picture, to_array, to_pil, write_picture
+from rdae.coding.picture import Picture, from_array, to_array
+from rdae.coding.picture_reading import read_picture
+from rdae.coding.picture_writing import write_picture
+from rdae.coding.pil_images import from_pil, to_pil
 from rdae.errors import ImageError, LimitError
 
 RGB = photograph(37, 51, 11)

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 import rdae.pillow
 from rdae.coding.codec import Codec
 from rdae.coding.container import parse
-from rdae.coding.image import Picture
+from rdae.coding.picture import Picture
 from rdae.coding.registry import load
 from rdae.errors import ImageError
 

@@ -22,8 +22,9 @@ from PIL import Image
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Coded, Mixed, RateDistortionRounding, Rounding, StraightThrough, UniformNoise
 from rdae.coding.codec import Codec
-from rdae.coding.image import from_array, write_picture
 from rdae.coding.model import unpack_model
+from rdae.coding.picture import from_array
+from rdae.coding.picture_writing import write_picture
 from rdae.data.photographs import Crops, find_images, read_rgb, whole_images
 from rdae.distortions import ms_ssim_distortion
 from rdae.errors import CheckpointError, DataError, ImageError, MissingExtraError, ModelError

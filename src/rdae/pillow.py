@@ -17,7 +17,8 @@ from PIL import Image, ImageFile
 
 from rdae.coding.codec import Codec
 from rdae.coding.container import SIGNATURE, Tag, parse, parse_header
-from rdae.coding.image import EXIF_PREFIX, METADATA, from_pil, to_pil
+from rdae.coding.exif import EXIF_PREFIX
+from rdae.coding.pil_images import METADATA, from_pil, to_pil
 from rdae.coding.registry import codec_for, load
 from rdae.errors import ImageError, RdaeError
 

@@ -132,7 +132,8 @@ def _sample_codec(
 
     from rdae.coding.codec import check_wishes
     from rdae.coding.files import check_ending, whole_file
-    from rdae.coding.image import from_array, write_picture
+    from rdae.coding.picture import from_array
+    from rdae.coding.picture_writing import write_picture
     from rdae.coding.registry import load
     from rdae.reports.grids import pixel_grid
 

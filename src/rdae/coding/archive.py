@@ -20,8 +20,9 @@ from rdae.coding.codec import Codec
 from rdae.coding.container import MAX_PIXELS
 from rdae.coding.delta import DELTA_MAX, apply_delta, make_delta, parent_identity
 from rdae.coding.files import SUFFIX, whole_file
-from rdae.coding.image import Picture, write_picture
 from rdae.coding.model import unpack_model
+from rdae.coding.picture import Picture
+from rdae.coding.picture_writing import write_picture
 from rdae.coding.registry import load, shipped_as, shipped_bytes
 from rdae.coding.zip_directory import DAMAGED, open_zip
 from rdae.errors import FormatError, ImageError, LimitError, ModelError, RdaeError

@@ -30,8 +30,10 @@ from rdae.coding.container import (
     serialise,
 )
 from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, UniversalCoder
-from rdae.coding.image import Picture, from_array, from_pil, read_picture
 from rdae.coding.model import DAMAGED, Model
+from rdae.coding.picture import Picture, from_array
+from rdae.coding.picture_reading import read_picture
+from rdae.coding.pil_images import from_pil
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.rangecoder import SymbolSource
 from rdae.coding.sampling import RandomBits, TableSampler

@@ -12,7 +12,9 @@ from rdae.coding.codec import Codec
 from rdae.coding.container import MAX_PIXELS
 from rdae.coding.fidelity import psnr
 from rdae.coding.files import Job, whole_file
-from rdae.coding.image import Picture, read_picture, write_picture
+from rdae.coding.picture import Picture
+from rdae.coding.picture_reading import read_picture
+from rdae.coding.picture_writing import write_picture
 from rdae.coding.places import reaching, readable
 from rdae.coding.registry import codec_for, load
 from rdae.errors import FormatError, ModelError

@@ -17,7 +17,7 @@ from rdae.coding.archive import DELTA, MANIFEST, MEMBER_MAX, VERSION, Archive, C
 from rdae.coding.codec import Codec
 from rdae.coding.container import MAX_PIXELS
 from rdae.coding.files import Job, Outcome, whole_file
-from rdae.coding.image import read_picture
+from rdae.coding.picture_reading import read_picture
 from rdae.coding.zip_directory import MEMBERS_MAX
 from rdae.errors import FormatError, ImageError, LimitError, RdaeError
 

@@ -19,7 +19,9 @@ from PIL import Image, features
 
 from rdae.coding.codec import Codec
 from rdae.coding.files import SUFFIX
-from rdae.coding.image import Picture, read_picture, to_pil
+from rdae.coding.picture import Picture
+from rdae.coding.picture_reading import read_picture
+from rdae.coding.pil_images import to_pil
 from rdae.coding.registry import load
 from rdae.errors import DataError, TargetError
 

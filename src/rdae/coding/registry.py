@@ -14,8 +14,9 @@ from PIL import Image
 
 from rdae.coding.codec import Codec, Source, file_bytes
 from rdae.coding.container import MAX_PIXELS, parse_header
-from rdae.coding.image import to_array, to_pil
 from rdae.coding.model import load_model, shipped_models
+from rdae.coding.picture import to_array
+from rdae.coding.pil_images import to_pil
 from rdae.errors import ModelError
 
 __all__ = ["codec_for", "compress", "decompress", "load", "shipped_as", "shipped_bytes"]

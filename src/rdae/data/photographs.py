@@ -14,7 +14,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rdae.coding.image import Picture, read_picture, to_pil
+from rdae.coding.picture import Picture
+from rdae.coding.picture_reading import read_picture
+from rdae.coding.pil_images import to_pil
 from rdae.errors import DataError, RdaeError
 
 __all__ = ["Crops", "decoded_images", "find_images", "read_rgb", "rgb_of", "whole_images"]
