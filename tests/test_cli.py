@@ -244,6 +244,17 @@ def test_direct_commands_refuse_what_the_parser_refuses(name, arguments):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("command", [[], ["--help"], ["models", "--json"], ["info", "--json", "one.rdae"]])
+def test_a_reader_that_has_left_is_left_in_peace(folder, command):
+    assert rdae("compress", "in/one.png", "-o", "one.rdae", cwd=folder).returncode == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    whole = [sys.executable, "-m", "rdae.cli.main", *command]
+    done = subprocess.run(whole, cwd=folder, stdout=writing, stderr=subprocess.PIPE, timeout=300)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_only_whole_files_and_can_go_on(folder, kind):
     source = Image.open(folder / "in" / "one.png").resize((700, 600))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from rdae.cli.commands import SETTINGS, Commands, Interrupted
 from rdae.errors import RdaeError
 
 __all__ = ["app", "main"]
-
 
 app = typer.Typer(
     name="rdae",
@@ -49,6 +49,17 @@ def main() -> int:
     """Entry point: 0 for success, 1 for a failure that was foreseen, 2 for wrong arguments, 130 when interrupted."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that no encoding has a letter for
         sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = _told()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output, such as `head`, has left; the parser ends with 1 then, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _told() -> int:
+    """The exit code, after all that went wrong has been told."""
     try:
         code = app(standalone_mode=False)
         return int(code or 0)
