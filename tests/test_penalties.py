@@ -26,6 +26,7 @@ from rdae.adversarial import (
     slopes,
     spectrally_normalised,
 )
+from rdae.adversarial.both_sides import BothSides
 from rdae.errors import ModelError, ShapeError
 from rdae.networks.critics import ConvolutionalCritic, DenseCritic
 
@@ -118,6 +119,53 @@ def test_penalties_reach_the_weights_but_not_the_generator():
         assert fake.grad is None
         with torch.no_grad():  # measuring it needs no gradient around it
             assert bool(torch.isfinite(penalty(Judged(critic, real, fake))))
+
+
+# --- what a critic said of a batch ------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A quadratic critic that counts the examples it has looked at, call by call."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def __call__(self, y: Tensor) -> Tensor:
+        self.calls.append(len(y))
+        return y.flatten(1).square().sum(1) / 2
+
+
+def test_a_batch_is_looked_at_once_if_slopes_are_asked_for_first():
+    real, fake = batches((2, 3))
+    critic = Counted()
+    judged = Judged(critic, real, fake)
+    assert_close(judged.gradient(), torch.cat([real, fake]).flatten(1))  # of |y|^2 / 2
+    for said, y in zip(judged.logits, (real, fake), strict=True):
+        assert_close(said.detach(), y.flatten(1).square().sum(1) / 2)
+    assert critic.calls == [12]
+    for penalty, calls in ((BothSides(2.0), [12]), (R1(2.0), [6, 12]), (GradientPenalty(2.0), [6, 12])):
+        critic.calls.clear()
+        judged = Judged(critic, real, fake)
+        penalty(judged)
+        assert judged.logits[0].shape == (6,)
+        assert critic.calls == calls
+
+
+def test_slopes_may_be_asked_for_after_what_was_said():
+    real, fake = batches((3,))
+    critic = Counted()
+    judged = Judged(critic, real, fake)
+    before = judged.logits
+    assert not before[0].requires_grad  # nobody asked for slopes
+    assert_close(judged.gradient(), torch.cat([real, fake]))
+    assert_close(judged.gradient(), torch.cat([real, fake]))  # again, from the same pass
+    assert critic.calls == [12, 12]
+    assert_close(judged.logits[1].detach(), before[1])
+
+
+def test_a_batch_before_a_critic_has_as_many_of_each():
+    with pytest.raises(ShapeError, match=r"\(6, 3\) but generated ones \(5, 3\)"):
+        Judged(Counted(), torch.zeros(6, 3), torch.zeros(5, 3))
 
 
 # --- R1 and R2 --------------------------------------------------------------------------------------------------------
