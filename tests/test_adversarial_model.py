@@ -147,6 +147,17 @@ def test_the_critic_learns_from_its_loss_alone_and_the_generator_from_its_own(ga
     assert real.grad is None
 
 
+def test_a_model_sampled_in_inference_mode_first_learns_as_before():
+    pair = dense(game=Relativistic())
+    with torch.inference_mode():
+        pair.model.sample(2)
+    prior = pair.model.code()
+    assert not prior.mean.is_inference()
+    assert not prior.stddev.is_inference()
+    pair.generator_loss(torch.randn(8, 2))[0].backward()
+    assert any(bool(p.grad.any()) for p in pair.model.parameters())
+
+
 def test_lazy_penalties_follow_the_step():
     pair = dense(penalties=(Lazy(R1(1.0), every=3),))
     real = torch.randn(8, 2)

@@ -226,7 +226,8 @@ def test_direct_commands_take_arguments_as_the_parser_would(name, arguments):
         ("decompress", ("--quiet",)),
         ("decompress", ("a.rdae", "--jobs", "0")),
         ("decompress", ("a.rdae", "--none-such")),
-        ("decompress", ("a.rdae", "-o", "none-such://x")),
+        ("decompress", ("a.rdae", "-o", "http://[x")),
+        ("info", ("http://[x",)),
         ("compress", ("a.png", "-q", "high")),
         ("compress", ("a.png", "-q", "nan")),
     ],
@@ -240,7 +241,8 @@ def test_direct_commands_refuse_what_the_parser_refuses(name, arguments):
             way(context, list(arguments))
             found.append(str(sorted(context.params.items())))
         except Exception as error:
-            found.append(f"{type(error).__name__}: {error}")
+            told = getattr(error, "format_message", error.__str__)()
+            found.append(f"{type(error).__name__}, {getattr(error, 'exit_code', None)}: {told}")
     assert found[0] == found[1]
 
 
@@ -253,6 +255,14 @@ def test_a_reader_that_has_left_is_left_in_peace(folder, command):
     done = subprocess.run(whole, cwd=folder, stdout=writing, stderr=subprocess.PIPE, timeout=300)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_closed_output_is_no_error(folder):
+    assert rdae("compress", "in/one.png", "-o", "one.rdae", cwd=folder).returncode == 0
+    command = f"{sys.executable} -m rdae.cli.main decompress one.rdae -o two.png >&-"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (0, "", False)
+    assert (folder / "two.png").exists()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

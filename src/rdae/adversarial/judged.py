@@ -63,7 +63,8 @@ class Judged:
     def logits(self) -> tuple[Tensor, Tensor]:
         """What the critic says of real and of generated examples, `(batch,)` each."""
         if self._said is None:
-            self._said = self.critic(self._both)
+            with torch.enable_grad():  # whoever asks first may be one who measures only
+                self._said = self.critic(self._both)
         real, fake = self._said.chunk(2)
         return real, fake
 

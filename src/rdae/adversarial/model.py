@@ -73,7 +73,8 @@ class AdversarialPair(nn.Module):
 
     Args:
         model: what is learned.
-        critic: `(batch, *event)` to `(batch,)`; of packs, `packed_event(event, packing)`, where there is packing.
+        critic: `(batch, *event)` to `(batch,)`, which judges each example for itself (no batch normalisation): it sees
+            real and generated ones in one pass; of packs, `packed_event(event, packing)`, where there is packing.
         game: objectives of both.
         penalties: on the critic.
         packing: examples that the critic sees at once; penalties look at packs as it does.

@@ -72,7 +72,7 @@ class Interrupted(Exception):
     """Ctrl-C, under a name that the parser does not take for its own."""
 
 
-def _as_parsed(text: str) -> Any:
+def _place(text: str) -> Any:
     from rdae.cli.running import place_of
 
     return place_of(text)
@@ -85,12 +85,11 @@ class _Direct(TyperCommand):
     """
 
     converters: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        "inputs": lambda texts: [_as_parsed(text) for text in texts],
-        "output": _as_parsed,
+        "inputs": lambda texts: [_place(text) for text in texts],
+        "output": _place,
         "format": str,
         "model": str,
         "quality": float,
-        "members": list,
     }
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -101,9 +100,9 @@ class _Direct(TyperCommand):
             return super().parse_args(ctx, args)
         try:
             values = {name: v if v is True else self.converters[name](v) for name, v in typed.items()}
-        except ValueError:
+        except (ValueError, typer.BadParameter):
             return super().parse_args(ctx, args)
-        ctx.params = {p.name: p.default for p in self.params if p.name != "help"} | values
+        ctx.params = {p.name: p.default for p in self.params} | values
         return []
 
 

@@ -51,7 +51,8 @@ def main() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _told()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a shell may have closed it
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output, such as `head`, has left; the parser ends with 1 then, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,6 @@ __all__ = ["format_of"]
 def format_of(ending: str) -> str | None:
     """Pillow's name, such as "PNG" for ".png", of a format whose reader and writer are then loaded; None for none."""
     Image.preinit()  # the common ones; to import all takes ten times as long
-    if ending.lower() not in Image.EXTENSION:
+    if Image.EXTENSION.get(ending.lower()) not in Image.SAVE:
         Image.init()
     return Image.EXTENSION.get(ending.lower())

@@ -84,4 +84,5 @@ def to_array(picture: Picture) -> np.ndarray:
 
 
 def to_8_bit(x: np.ndarray) -> np.ndarray:
+    """The nearest of 256 levels to each of 65,536, of any shape."""
     return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)

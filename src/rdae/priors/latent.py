@@ -47,16 +47,15 @@ class StandardNormalPrior(LatentPrior):
     """
 
     zero: Tensor
+    one: Tensor
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(shape), persistent=False)
-        self._law: tuple[Tensor, Distribution] | None = None  # made once for each place the buffer is in
+        self.register_buffer("one", torch.ones(shape), persistent=False)
 
     def forward(self, posterior: Posterior | None = None) -> Distribution:
-        if self._law is None or self._law[0] is not self.zero:
-            self._law = self.zero, _diagonal(self.zero, torch.ones_like(self.zero))
-        return self._law[1]
+        return _diagonal(self.zero, self.one)
 
 
 class NormalPrior(LatentPrior):

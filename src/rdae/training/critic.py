@@ -32,7 +32,7 @@ def fit_critic(
     difference of its means approaches W_1. Draws and penalties use PyTorch's global generator.
 
     Args:
-        critic: `(batch, *event)` to `(batch,)`.
+        critic: `(batch, *event)` to `(batch,)`, which judges each example for itself: it sees both kinds in one pass.
         game: its `critic_loss` is minimised.
         real, fake: draw from the two laws.
         penalties: on the critic.
