@@ -28,6 +28,7 @@ from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.picture import from_array
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.registry import load
+from rdae.coding.scale_shifts import packed_size, unpack_shifts
 from rdae.coding.tables import PRECISION
 from rdae.coding.targets import LOOK_UP, SMALL, largest_within, smallest_from
 from rdae.errors import FormatError, ImageError, TargetError
@@ -576,15 +577,21 @@ def test_a_file_is_as_long_as_the_densities_say(tiny, tiny_codec, calls, height,
 
 @pytest.mark.parametrize(("height", "width", "level"), CASES)
 def test_a_file_is_as_long_as_the_trained_model_says(tiny, tiny_codec, calls, height, width, level):
-    """At the fractional members of training; symbols left out because they are all but certain cost nothing."""
+    """At the fractional members of training, shifted as the file says; symbols left out as all but certain are free."""
     data, symbols = encoded(tiny_codec, photograph(height, width, level), level)
-    flags = int.from_bytes(parse(data).tiles[0][4:7], "little")
+    (tile,), passes = parse(data).tiles, tiny_codec._coder.passes
+    flags = int.from_bytes(tile[4:7], "little")
+    shifts = unpack_shifts(tile[7 : 7 + packed_size(passes)], passes) if flags >> passes else [0] * passes
     bits = estimate_of_calls(tiny, tiny_codec, calls, low=True)
     density, tables = tiny.torch.prior.density, tiny_codec._coder.tables
     for k, (q, index, skew) in enumerate(replayed(tiny, tiny_codec, symbols, level)[1]):
         whole_index = index.round().clamp(0, density.scales - 1)
         whole_skew = skew.round().clamp(-density.skew_max, density.skew_max)
         kept = (whole_index > 0) | (not flags >> k & 1)
+        moved = whole_index > 0
+        index, whole_index = (
+            torch.where(moved, (x + shifts[k]).clamp(0, density.scales - 1), x) for x in (index, whole_index)
+        )
         numbers = (tables.skews * whole_index + whole_skew.abs())[kept].long().numpy()
         bits += estimate(density, tables.details, q[kept].long().numpy(), numbers, index[kept], skew[kept])
     assert len(data) == pytest.approx(bits / 8, **ALLOWED)

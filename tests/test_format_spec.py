@@ -433,11 +433,18 @@ class SpecPyramid(SpecCodec):
 
     def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
         count = 4 * self.levels - 1  # four passes a level, three at the finest
-        head = -(-count // 8)
+        head = count // 8 + 1
         flags = int.from_bytes(data[:head], "little")
-        assert flags >> count == 0
+        assert flags >> count in (0, 1)
         left_out = [bool(flags >> k & 1) for k in range(count)]
-        stream = SpecDecoder(data[head:])
+        self.shifts, size = [0] * count, 0
+        if flags >> count:
+            size = next(n for n in range(1, count) if 256**n > 9**count - 1)
+            number = int.from_bytes(data[head : head + size], "little")
+            assert number < 9**count
+            self.shifts = [number // 9**k % 9 - 4 for k in range(count)]
+        stream = SpecDecoder(data[head + size :])
+        shifts = iter(self.shifts)
         low, residual = self.low_band(stream, self.up(height) >> self.levels, self.up(width) >> self.levels)
         arrays, h = [low], None
         for number in range(self.levels, 0, -1):
@@ -452,7 +459,9 @@ class SpecPyramid(SpecCodec):
             here = np.zeros((36, *index.shape[2:]), int)
             passes = self.passes(number)
             for k, channels in enumerate(passes):
-                q = self.one_pass(stream, index[0], skew[0] - 128, channels, (number, height, width), left_out.pop(0))
+                q = self.one_pass(
+                    stream, index[0], skew[0] - 128, channels, (number, height, width), left_out.pop(0), next(shifts)
+                )
                 here[channels] = q
                 if k + 1 < len(passes):
                     h, index, skew = self.run(f"level{net}.pass{k + 1}", h=h[0], g=by_sign(q))
@@ -472,7 +481,7 @@ class SpecPyramid(SpecCodec):
             return [channels(luma, [0, 3]), channels(luma, [1, 2]), channels(colour, [0, 1, 2, 3])]
         return [channels(bands, phases) for bands in (luma, colour) for phases in ([0, 3], [1, 2])]
 
-    def one_pass(self, stream, index, skew, channels, size, skip) -> np.ndarray:
+    def one_pass(self, stream, index, skew, channels, size, skip, shift) -> np.ndarray:
         level, height, width = size
         rows, columns = -(-height // 2**level) + 2, -(-width // 2**level) + 2
         q = np.zeros(index.shape, int)
@@ -483,7 +492,10 @@ class SpecPyramid(SpecCodec):
                 for j in range(index.shape[2]):
                     if 2 * i + a < rows and 2 * j + b < columns and not (skip and index[c, i, j] == 0):
                         places.append((c, i, j))
-        numbers = [self.card["skews"] * int(index[place]) + abs(int(skew[place])) for place in places]
+        skews = self.card["skews"]
+        last = len(self.arrays["details.reach"]) // skews - 1
+        scales = [int(index[place]) and min(max(int(index[place]) + shift, 0), last) for place in places]
+        numbers = [skews * scale + abs(int(skew[place])) for scale, place in zip(scales, places, strict=True)]
         for place, value in zip(places, read_call(stream, numbers, self.details), strict=True):
             q[place] = -value if skew[place] < 0 else value
         return q

@@ -25,6 +25,7 @@ from rdae.coding.picture import from_array
 from rdae.coding.pil_images import to_pil
 from rdae.coding.rangecoder import ESCAPE_BITS_MAX
 from rdae.coding.registry import codec_for
+from rdae.coding.scale_shifts import pack_shifts
 from rdae.errors import FormatError, ModelError, RdaeError
 
 SECONDS, MEGABYTES = 20, 96  # of one small file; what is measured is far below, and a machine may be busy
@@ -207,6 +208,25 @@ def test_flags_of_passes_that_do_not_exist_are_refused(warm):
     stream = b"\x00\x00\x80" + bytes(8)
     with pytest.raises(FormatError, match="no encoder writes"):
         warm.decompress(file(warm, lies.chunk(lies.TILE, bytes(4) + stream)))
+
+
+def test_shifts_that_no_encoder_writes_are_refused(warm):
+    passes = warm._coder.passes
+    for packed in (bytes(3), b"\xff" * 8, (9**passes).to_bytes(8, "little")):
+        stream = (1 << passes).to_bytes(3, "little") + packed
+        with bounded(), pytest.raises(FormatError, match=r"shifted by .* no encoder writes"):
+            warm.decompress(file(warm, lies.chunk(lies.TILE, bytes(4) + stream)))
+
+
+@pytest.mark.parametrize("shift", [-4, 4])
+def test_any_shifts_make_a_picture(warm, shift):
+    passes = warm._coder.passes
+    rng = np.random.default_rng(5)
+    for shifts in ([shift] * passes, [*rng.integers(-4, 5, passes).tolist()]):
+        head = (1 << passes).to_bytes(3, "little") + pack_shifts(shifts)
+        with bounded():
+            picture = warm.decompress(file(warm, tile_of(warm, head + bytes(4))))
+        assert picture.pixels.shape == (20, 24, 3)
 
 
 def test_a_storm_of_escapes_costs_time_in_proportion_to_the_file(warm):

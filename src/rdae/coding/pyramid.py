@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,14 @@ from rdae.coding.pyramid_order import (
     network_of_level,
 )  # fmt: skip
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolSource, SymbolWriter
+from rdae.coding.scale_shifts import (
+    Members,
+    best_shift,
+    pack_shifts,
+    packed_size,
+    shifted_numbers,
+    unpack_shifts,
+)
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
@@ -105,8 +114,7 @@ class PyramidCoder:
         """
         writer = _Encoding(self, latents, chosen)
         symbols = self._walk(writer, level, latents[0].shape[1:], visible)
-        flags = sum(1 << k for k, left_out in enumerate(writer.left_out) if left_out)
-        return flags.to_bytes(self.flag_bytes, "little") + writer.stream.finish(), symbols
+        return writer.finish(), symbols
 
     def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
         """Symbols of a tile of `size` pixels (padded), of which `visible` are seen.
@@ -114,11 +122,15 @@ class PyramidCoder:
         Raises:
             FormatError: the stream is damaged.
         """
-        head = stream[: self.flag_bytes]
+        head, rest = stream[: self.flag_bytes], stream[self.flag_bytes :]
         flags = int.from_bytes(head, "little")
-        if len(head) < self.flag_bytes or flags >> self.passes:
+        if len(head) < self.flag_bytes or flags >> self.passes + 1:
             raise FormatError(f"A tile begins with {head.hex()}, which no encoder writes. The file is damaged.")
-        return self._read(SymbolReader(stream[self.flag_bytes :]), flags, level, size, visible)
+        shifts = [0] * self.passes
+        if flags >> self.passes:
+            packed, rest = rest[: packed_size(self.passes)], rest[packed_size(self.passes) :]
+            shifts = unpack_shifts(packed, self.passes)
+        return self._read(SymbolReader(rest), flags, shifts, level, size, visible)
 
     def sample(
         self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
@@ -128,7 +140,7 @@ class PyramidCoder:
         Raises:
             FormatError: a symbol is larger than any that is kept.
         """
-        return self._read(source, 0, level, size, visible)
+        return self._read(source, 0, [0] * self.passes, level, size, visible)
 
     @property
     def passes(self) -> int:
@@ -137,8 +149,8 @@ class PyramidCoder:
 
     @property
     def flag_bytes(self) -> int:
-        """Bytes at the head of a stream, one bit a pass."""
-        return -(-self.passes // 8)
+        """Bytes at the head of a stream: one bit a pass, and one that says whether shifts of scales follow."""
+        return self.passes // 8 + 1
 
     def nats(self) -> np.ndarray:
         """Code lengths of detail symbols in nats, `(tables, 2 * RDO_CLIP + 1)`."""
@@ -147,10 +159,16 @@ class PyramidCoder:
         return self._nats
 
     def _read(
-        self, source: SymbolSource, flags: int, level: int, size: tuple[int, int], visible: tuple[int, int]
+        self,
+        source: SymbolSource,
+        flags: int,
+        shifts: list[int],
+        level: int,
+        size: tuple[int, int],
+        visible: tuple[int, int],
     ) -> list[np.ndarray]:
         low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
-        return self._walk(_Decoding(self, source, flags), level, low, visible)
+        return self._walk(_Decoding(self, source, flags, shifts), level, low, visible)
 
     def _walk(
         self, side: _Encoding | _Decoding, quality_level: int, low_size: tuple[int, ...], visible: tuple[int, int]
@@ -210,7 +228,7 @@ class PyramidCoder:
                 f"A network names tables that do not exist, or not for {shape} symbols: the parts of the codec file do "
                 "not fit together. Fetch it again."
             )
-        return Members(index[0], skew[0], skews)
+        return Members(index[0], skew[0], skews, scales)
 
     def _walk_low(self, side: _Encoding | _Decoding, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         height, width = size
@@ -256,17 +274,14 @@ def _kept(x: np.ndarray) -> np.ndarray:
     return x
 
 
-class Members(NamedTuple):
-    """The density of each symbol of a group: int8 arrays as the networks name them."""
+class _Pass(NamedTuple):
+    """The symbols of a pass, to be written when all are known."""
 
-    scale: np.ndarray
-    skew: np.ndarray
-    skews: int  # magnitudes of skew
-
-    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Table numbers at flat places, and whether the symbol is mirrored there."""
-        skew = self.skew.ravel()[places]
-        return self.skews * self.scale.ravel()[places].astype(np.int32) + np.abs(skew), skew < 0
+    left_out: bool  # are the near-certain zeros?
+    values: np.ndarray
+    numbers: np.ndarray  # of tables, without a shift
+    shift: int = 0  # the best one
+    gain: float = 0.0  # of it, nats
 
 
 class _Encoding:
@@ -277,35 +292,55 @@ class _Encoding:
     def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], chosen: bool) -> None:
         self._coder, self._latents, self._chosen = coder, latents, chosen
         self._low = _kept(np.floor(latents[0] + np.float32(0.5))).astype(np.int32)
-        self.stream = SymbolWriter()
-        self.left_out: list[bool] = []  # for each pass: are the near-certain zeros?
+        self._stream = SymbolWriter()
+        self._passes: list[_Pass] = []
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         residual = self._low[where] - guess
         numbers = np.broadcast_to(numbers, residual.shape)
-        self.stream.write(residual.ravel(), numbers.ravel(), self._coder._low)
+        self._stream.write(residual.ravel(), numbers.ravel(), self._coder._low)
         return residual
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
         z = self._latents[self._coder.tables.levels + 1 - level][list(group)]
-        q = _kept(z).astype(np.int16) if self._chosen else self._round(z, members)
+        q, now = self._pass(_kept(z).astype(np.int16) if self._chosen else self._round(z, members), members, seen)
+        shift, gain = best_shift(now.values, now.numbers, members.skews, self._coder.nats())
+        if shift and not self._chosen:  # other tables, other costs
+            q, now = self._pass(self._round(z, members, shift), members, seen)
+        self._passes.append(now._replace(shift=shift, gain=gain))
+        return q
+
+    def _pass(self, q: np.ndarray, members: Members, seen: np.ndarray) -> tuple[np.ndarray, _Pass]:
+        """Symbols without those that are not sent, and the others as they are sent without a shift."""
         q[~seen] = 0
         certain = members.scale == 0
-        self.left_out.append(bool((np.abs(q[certain]) <= SKIPPED_MAX).all()))
-        if self.left_out[-1]:
+        left_out = bool((np.abs(q[certain]) <= SKIPPED_MAX).all())
+        if left_out:
             q[certain] = 0
             seen = seen & ~certain
         at = np.flatnonzero(seen)
         numbers, mirrored = members.at(at)
         values = q.ravel()[at]
-        self.stream.write(np.where(mirrored, -values, values), numbers, self._coder._details)
-        return q
+        values = np.where(mirrored, -values, values)
+        return q, _Pass(left_out, values, numbers)
 
-    def _round(self, z: np.ndarray, members: Members) -> np.ndarray:
+    def finish(self) -> bytes:
+        """The stream of the tile, with shifts if they save more than it takes to tell them."""
+        coder, skews = self._coder, self._coder.tables.skews
+        scales = len(coder.tables.details) // skews
+        shifted = sum(one.gain for one in self._passes) > 8 * math.log(2) * packed_size(coder.passes)
+        flags = sum(1 << k for k, one in enumerate(self._passes) if one.left_out) + (shifted << coder.passes)
+        for one in self._passes:
+            numbers = shifted_numbers(one.numbers, one.shift, skews, scales) if shifted else one.numbers
+            self._stream.write(one.values, numbers, coder._details)
+        shifts = pack_shifts([one.shift for one in self._passes]) if shifted else b""
+        return flags.to_bytes(coder.flag_bytes, "little") + shifts + self._stream.finish()
+
+    def _round(self, z: np.ndarray, members: Members, shift: int = 0) -> np.ndarray:
         """To the nearest integer, or the next toward zero where that costs less in all."""
         nearest = _kept(np.floor(np.abs(z) + np.float32(0.5)))
         near = np.flatnonzero((nearest > 0) & (nearest <= RDO_CLIP))
-        numbers, mirrored = members.at(near)
+        numbers, mirrored = members.at(near, shift)
         signed, n = z.ravel()[near], nearest.ravel()[near].astype(np.int32)
         side = np.where(mirrored == (signed < 0), 1, -1)  # of zero in its table
         nats = self._coder.nats().ravel()
@@ -323,19 +358,20 @@ class _Decoding:
 
     misfit = FormatError
 
-    def __init__(self, coder: PyramidCoder, source: SymbolSource, flags: int) -> None:
+    def __init__(self, coder: PyramidCoder, source: SymbolSource, flags: int, shifts: list[int]) -> None:
         self._coder, self._source = coder, source
-        self._left_out = iter([bool(flags >> k & 1) for k in range(coder.passes)])
+        self._passes = iter([(bool(flags >> k & 1), shift) for k, shift in enumerate(shifts)])
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         numbers = np.broadcast_to(numbers, guess.shape)
         return self._source.read(numbers.ravel(), self._coder._low).reshape(guess.shape)
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
-        if next(self._left_out):
+        left_out, shift = next(self._passes)
+        if left_out:
             seen = seen & (members.scale > 0)
         at = np.flatnonzero(seen)
-        numbers, mirrored = members.at(at)
+        numbers, mirrored = members.at(at, shift)
         values = fitting(self._source.read(numbers, self._coder._details), FormatError)
         q = np.zeros(members.scale.shape, dtype=np.int16)
         q.ravel()[at] = np.where(mirrored, -values, values)
