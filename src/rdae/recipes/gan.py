@@ -44,6 +44,7 @@ def gan(
     packing: int = 1,
     latent: int = 64,
     network: str = "auto",
+    critic_network: str = "auto",
     hidden: Sequence[int] = (256, 256, 256),
     widths: Sequence[int] = (32, 64, 128),
     critic_steps: int = 1,
@@ -64,6 +65,7 @@ def gan(
         packing: examples that the critic sees at once.
         latent: latent variables.
         network: auto (convolutional for images), dense or convolutional.
+        critic_network: the critic's; auto: of the same kind.
         hidden, widths: of dense networks, and channels of convolutional ones, fine to coarse.
         critic_steps: turns of the critic for each of the generator.
         epochs: passes over the data, of both players together.
@@ -84,8 +86,8 @@ def gan(
         penalties = [BothSides(r1)]
 
     def model() -> AdversarialPair:
-        return pair_for(data, GAMES[game](), penalties, latent=latent, network=network, hidden=hidden, widths=widths,
-                        packing=packing)  # fmt: skip
+        return pair_for(data, GAMES[game](), penalties, latent=latent, network=network, critic_network=critic_network,
+                        hidden=hidden, widths=widths, packing=packing)  # fmt: skip
 
     return AdversarialRecipe(
         name=name, model=model, data=data, test=test, critic_steps=critic_steps, learning_rate=learning_rate,

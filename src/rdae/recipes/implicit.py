@@ -28,6 +28,7 @@ def pair_for(
     *,
     latent: int,
     network: str,
+    critic_network: str,
     hidden: Sequence[int],
     widths: Sequence[int],
     packing: int = 1,
@@ -51,9 +52,11 @@ def pair_for(
     generator: nn.Module
     if convolutional(data, network):
         generator = ImageDecoder(event, latent, 1, tuple(reversed(widths)))
-        critic = ConvolutionalCritic(seen, widths, *(() if bounded else seen_scale))
     else:
         generator = DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
+    if convolutional(data, network if critic_network == "auto" else critic_network):
+        critic = ConvolutionalCritic(seen, widths, *(() if bounded else seen_scale))
+    else:
         critic = DenseCritic(seen, hidden, *seen_scale)
     last = nn.Sigmoid() if bounded else LatentAffine(scale.mean, scale.std)
     model = ImplicitModel(StandardNormalPrior(latent), nn.Sequential(generator, last))
