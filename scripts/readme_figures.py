@@ -32,8 +32,6 @@ def main() -> None:
 PSNR over RGB, mean of the {result["images"]} Kodak pictures, real files with all their overhead, one run of
 `scripts/kodak.py`; between measured points by PCHIP. Against JPEG 2000 (Pillow: irreversible 9/7, colour transform)
 the codec needs {saved:.1f} % fewer bits at equal PSNR (BD rate over JPEG 2000's 0.1 to 1.0 bits per pixel).
-
-![Rate and distortion on Kodak](docs/images/kodak.png)
 {END}"""
     path = ROOT / "README.md"
     page = path.read_text(encoding="utf-8")
