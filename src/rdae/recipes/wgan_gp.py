@@ -34,8 +34,8 @@ def wgan_gp(
     Args:
         data, test: what to learn from, and held-out examples.
         penalty: weight of the gradient penalty; 10 for images, 0.1 was used for toys in two dimensions.
-        latent, network, critic_network, hidden, widths, critic_steps, epochs, batch, learning_rate, critic_learning_rate, average:
-            as for `gan`.
+        latent, network, critic_network, hidden, widths, critic_steps, epochs, batch, learning_rate,
+            critic_learning_rate, average: as for `gan`.
     """
 
     def model() -> AdversarialPair:

@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -262,10 +262,12 @@ def _denormals_flushed() -> Iterator[None]:
 def _trained(run: _Run) -> Path | None:
     recipe, settings, fabric = run.recipe, run.settings, run.fabric
     batches = recipe.batches(settings.data, seed=settings.seed, rank=fabric.global_rank, world=fabric.world_size)
-    loader = DataLoader(
-        batches, batch_size=None, sampler=range(run.first, recipe.steps), num_workers=settings.workers,
-        persistent_workers=settings.workers > 0,
-    )  # fmt: skip
+    due = range(run.first, recipe.steps)
+    loader: Iterable[Tensor] = (batches[step] for step in due)
+    if settings.workers:
+        loader = DataLoader(
+            batches, batch_size=None, sampler=due, num_workers=settings.workers, persistent_workers=True
+        )  # fmt: skip
     held_out = recipe.held_out(settings.valid) if fabric.is_global_zero else None
     monitor = Monitor(settings.out, recipe.steps, run.first, active=fabric.is_global_zero)
     with _Stop() as stop, contextlib.closing(monitor):
@@ -274,7 +276,7 @@ def _trained(run: _Run) -> Path | None:
     return run.newest if fabric.is_global_zero else None
 
 
-def _steps(run: _Run, loader: DataLoader, held_out: Any, monitor: Monitor, stop: _Stop) -> None:
+def _steps(run: _Run, loader: Iterable[Tensor], held_out: Any, monitor: Monitor, stop: _Stop) -> None:
     recipe, settings = run.recipe, run.settings
     share = recipe.share(run.fabric.global_rank, run.fabric.world_size)
     saved = time.monotonic()
