@@ -9,6 +9,7 @@ import torch
 from conftest import Tiny, build_tiny, photograph
 
 from rdae.channels import UniformNoise
+from rdae.coding import pyramid
 from rdae.coding.codec import Codec
 from rdae.coding.model import unpack_model
 from rdae.errors import ModelError
@@ -41,6 +42,13 @@ def test_an_untrained_model_is_the_linear_path() -> None:
     torch.testing.assert_close(SubbandDecoder()(symbols, lam), linear, atol=1e-6, rtol=0)
 
 
+@pytest.fixture
+def without_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder keeps to the scales of the networks, as the model does in training."""
+    monkeypatch.setattr(pyramid, "best_shift", lambda *_: (0, 0.0))
+
+
+@pytest.mark.usefixtures("without_shifts")
 def test_a_file_holds_the_symbols_of_the_model(tiny: Tiny, tiny_codec: Codec) -> None:
     """The encoder without PyTorch, given the model's own latents, rounds to the model's own symbols."""
     y = picture(2)
@@ -120,6 +128,7 @@ def test_steps_must_be_those_of_the_encoder() -> None:
         export_subbands(model, photo_ssim(), {})
 
 
+@pytest.mark.usefixtures("without_shifts")
 def test_a_codec_with_steps_and_masking_is_its_model() -> None:
     """Through files: what networks of bytes see, steps in the synthesis graph, masking in the analysis graph."""
     recipe = photo_ssim()
