@@ -285,7 +285,7 @@ class _Pass(NamedTuple):
 
 
 class _Encoding:
-    """Rounds each group with its tables at hand, and writes it."""
+    """Rounds each group with its tables at hand; writes them all when the shifts are known."""
 
     misfit = TableError  # what a symbol beyond int16 means here
 
