@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rdae.errors import ShapeError
 
-__all__ = ["Critic", "Judged", "gradient", "slopes"]
+__all__ = ["Critic", "Judged", "gradient", "must_be_alike", "slopes"]
 
 Critic = Callable[[Tensor], Tensor]  # (batch, *event) to (batch,)
 
@@ -35,6 +35,19 @@ def _gradient_at(y: Tensor, said: Tensor) -> Tensor:
     return found.flatten(1)
 
 
+def must_be_alike(real: Tensor, fake: Tensor) -> None:
+    """Refuses examples that cannot stand beside each other.
+
+    Raises:
+        ShapeError: real and fake differ in shape.
+    """
+    if real.shape != fake.shape:
+        raise ShapeError(
+            f"Real examples are {tuple(real.shape)} but generated ones {tuple(fake.shape)}. Use as many of each, of "
+            "one shape."
+        )
+
+
 class Judged:
     """Real examples and generated ones before a critic, which has to judge each for itself.
 
@@ -50,11 +63,7 @@ class Judged:
     """
 
     def __init__(self, critic: Critic, real: Tensor, fake: Tensor) -> None:
-        if real.shape != fake.shape:
-            raise ShapeError(
-                f"Real examples are {tuple(real.shape)} but generated ones {tuple(fake.shape)}. Use as many of each, "
-                "of one shape."
-            )
+        must_be_alike(real, fake)
         self.critic, self.real, self.fake = critic, real.detach(), fake.detach()
         self._both = torch.cat([self.real, self.fake])
         self._said: Tensor | None = None
@@ -62,10 +71,7 @@ class Judged:
     @property
     def logits(self) -> tuple[Tensor, Tensor]:
         """What the critic says of real and of generated examples, `(batch,)` each."""
-        if self._said is None:
-            with torch.enable_grad():  # whoever asks first may be one who measures only
-                self._said = self.critic(self._both)
-        real, fake = self._said.chunk(2)
+        real, fake = self._judged().chunk(2)
         return real, fake
 
     def gradient(self) -> Tensor:
@@ -73,9 +79,14 @@ class Judged:
 
         Asked for before `logits`, it spares the critic a pass.
         """
+        if not self._both.requires_grad:
+            self._both.requires_grad_()
+            self._said = None  # what was said before knows of no slope
         with torch.enable_grad():
-            if not self._both.requires_grad:
-                self._both.requires_grad_()
+            return _gradient_at(self._both, self._judged())
+
+    def _judged(self) -> Tensor:
+        if self._said is None:
+            with torch.enable_grad():  # whoever asks first may be one who measures only
                 self._said = self.critic(self._both)
-            assert self._said is not None
-            return _gradient_at(self._both, self._said)
+        return self._said

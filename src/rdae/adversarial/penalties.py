@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from rdae.adversarial.judged import Judged, gradient, slopes
-from rdae.errors import ModelError, ShapeError
+from rdae.adversarial.judged import Judged, gradient, must_be_alike, slopes
+from rdae.errors import ModelError
 
 __all__ = [
     "R1", "R2", "GradientPenalty", "Lazy", "Penalty", "clip_weights", "interpolated", "one_coefficient_each",
@@ -51,11 +51,7 @@ def interpolated(real: Tensor, fake: Tensor, t: Tensor) -> Tensor:
     Raises:
         ShapeError: real and fake differ in shape.
     """
-    if real.shape != fake.shape:
-        raise ShapeError(
-            f"Real examples are {tuple(real.shape)} but generated ones {tuple(fake.shape)}. Use as many of each, of "
-            "one shape."
-        )
+    must_be_alike(real, fake)
     return t * real + (1 - t) * fake
 
 

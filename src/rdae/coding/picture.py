@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rdae.coding.container import MAX_SIDE, Colour
 from rdae.errors import ImageError
 
-__all__ = ["Picture", "from_array", "to_8_bit", "to_array"]
+__all__ = ["Picture", "as_8_bit", "from_array", "to_array"]
 
 
 @dataclass
@@ -83,6 +83,11 @@ def to_array(picture: Picture) -> np.ndarray:
     return picture.pixels[..., 0] if picture.pixels.shape[2] == 1 else picture.pixels
 
 
-def to_8_bit(x: np.ndarray) -> np.ndarray:
-    """The nearest of 256 levels to each of 65,536, of any shape."""
+def as_8_bit(picture: Picture) -> Picture:
+    """Pixels and alpha of 16 bits at the nearest of 256 levels."""
+    alpha = None if picture.alpha is None else _to_8_bit(picture.alpha)
+    return replace(picture, pixels=_to_8_bit(picture.pixels), alpha=alpha)
+
+
+def _to_8_bit(x: np.ndarray) -> np.ndarray:
     return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from rdae.coding.exif import descriptive, tiff_directory
 from rdae.coding.formats import format_of
-from rdae.coding.picture import Picture, to_8_bit, to_array
+from rdae.coding.picture import Picture, as_8_bit, to_array
 from rdae.coding.pil_images import METADATA, cause_of, to_pil
 from rdae.errors import ImageError
 
@@ -68,8 +67,7 @@ def _prepared(picture: Picture, kind: str, lost: list[str]) -> tuple[Image.Image
     """An image and the options to save it with; adds to `lost` what will not be kept."""
     if picture.deep and (kind not in WITH_16_BIT_GREY or picture.pixels.shape[2] == 3 or picture.alpha is not None):
         lost.append(f"16 bits per channel became 8, as {kind} is written by Pillow; a .png keeps all")
-        alpha = None if picture.alpha is None else to_8_bit(picture.alpha)
-        picture = replace(picture, pixels=to_8_bit(picture.pixels), alpha=alpha)
+        picture = as_8_bit(picture)
     image = to_pil(picture)
     options = {key: image.info.pop(key) for _, key in METADATA if key in image.info}
     if kind not in WITH_METADATA:

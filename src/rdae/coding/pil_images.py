@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rdae.coding.exif import EXIF_PREFIX, exif_of
-from rdae.coding.picture import Picture, from_array, to_8_bit
+from rdae.coding.picture import Picture, as_8_bit, from_array, to_array
 from rdae.errors import ImageError, RdaeError
 
 __all__ = ["METADATA", "cause_of", "converted", "foreseen", "from_pil", "raw_mode", "tiles_of", "to_pil"]
@@ -94,15 +94,9 @@ def _more_than_8_bits(image: Image.Image) -> bool:
 
 def to_pil(picture: Picture) -> Image.Image:
     """A Pillow image with its metadata in `info`; 16-bit colour becomes 8-bit, which Pillow cannot hold otherwise."""
-    pixels, alpha = picture.pixels, picture.alpha
-    if picture.deep and pixels.shape[2] == 1 and alpha is None:
-        image = Image.fromarray(pixels[..., 0])
-    else:
-        if picture.deep:
-            pixels = to_8_bit(pixels)
-            alpha = None if alpha is None else to_8_bit(alpha)
-        planes = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], 2)
-        image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes, _mode(planes.shape[2]))
+    if picture.deep and (picture.pixels.shape[2] == 3 or picture.alpha is not None):
+        picture = as_8_bit(picture)
+    image = Image.fromarray(to_array(picture))
     if picture.icc:
         image.info["icc_profile"] = picture.icc
     if picture.exif:
@@ -110,10 +104,6 @@ def to_pil(picture: Picture) -> Image.Image:
     if picture.xmp:
         image.info["xmp"] = picture.xmp
     return image
-
-
-def _mode(channels: int) -> str:
-    return {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
 
 
 @contextlib.contextmanager

@@ -51,6 +51,11 @@ class PyramidTables(NamedTuple):
     corner_number: np.ndarray  # (COLOURS,)
     levels: int
 
+    @property
+    def scales(self) -> int:
+        """Number of scale indices."""
+        return len(self.details) // self.skews
+
 
 class PyramidCoder:
     """Codes the latents of one tile.
@@ -130,7 +135,8 @@ class PyramidCoder:
         if flags >> self.passes:
             packed, rest = rest[: packed_size(self.passes)], rest[packed_size(self.passes) :]
             shifts = unpack_shifts(packed, self.passes)
-        return self._read(SymbolReader(rest), flags, shifts, level, size, visible)
+        passes = [(bool(flags >> k & 1), shift) for k, shift in enumerate(shifts)]
+        return self._read(SymbolReader(rest), passes, level, size, visible)
 
     def sample(
         self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
@@ -140,7 +146,7 @@ class PyramidCoder:
         Raises:
             FormatError: a symbol is larger than any that is kept.
         """
-        return self._read(source, 0, [0] * self.passes, level, size, visible)
+        return self._read(source, [(False, 0)] * self.passes, level, size, visible)
 
     @property
     def passes(self) -> int:
@@ -161,14 +167,13 @@ class PyramidCoder:
     def _read(
         self,
         source: SymbolSource,
-        flags: int,
-        shifts: list[int],
+        passes: list[tuple[bool, int]],
         level: int,
         size: tuple[int, int],
         visible: tuple[int, int],
     ) -> list[np.ndarray]:
         low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
-        return self._walk(_Decoding(self, source, flags, shifts), level, low, visible)
+        return self._walk(_Decoding(self, source, passes), level, low, visible)
 
     def _walk(
         self, side: _Encoding | _Decoding, quality_level: int, low_size: tuple[int, ...], visible: tuple[int, int]
@@ -220,8 +225,7 @@ class PyramidCoder:
 
     def _members(self, index: np.ndarray, skew: np.ndarray, shape: tuple[int, int, int]) -> Members:
         """The densities that a network named for a group; refused where there are no such tables."""
-        skews, skew = self.tables.skews, self._numbers.signed(skew)
-        scales = len(self.tables.details) // skews
+        skews, scales, skew = self.tables.skews, self.tables.scales, self._numbers.signed(skew)
         due = index.shape == skew.shape == (1, *shape)
         if not due or not (index.min() >= 0 and index.max() < scales and skew.min() > -skews and skew.max() < skews):
             raise ModelError(
@@ -326,8 +330,7 @@ class _Encoding:
 
     def finish(self) -> bytes:
         """The stream of the tile, with shifts if they save more than it takes to tell them."""
-        coder, skews = self._coder, self._coder.tables.skews
-        scales = len(coder.tables.details) // skews
+        coder, skews, scales = self._coder, self._coder.tables.skews, self._coder.tables.scales
         shifted = sum(one.gain for one in self._passes) > 8 * math.log(2) * packed_size(coder.passes)
         flags = sum(1 << k for k, one in enumerate(self._passes) if one.left_out) + (shifted << coder.passes)
         for one in self._passes:
@@ -358,9 +361,9 @@ class _Decoding:
 
     misfit = FormatError
 
-    def __init__(self, coder: PyramidCoder, source: SymbolSource, flags: int, shifts: list[int]) -> None:
+    def __init__(self, coder: PyramidCoder, source: SymbolSource, passes: list[tuple[bool, int]]) -> None:
         self._coder, self._source = coder, source
-        self._passes = iter([(bool(flags >> k & 1), shift) for k, shift in enumerate(shifts)])
+        self._passes = iter(passes)  # of each: are near-certain zeros left out, and the shift of its scales
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         numbers = np.broadcast_to(numbers, guess.shape)
