@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.distributions import Independent, Normal
+from torch.nn.functional import leaky_relu
 
 from rdae.autoencoder import NoisyChannelAutoencoder
 from rdae.channels import GaussianChannel
@@ -33,6 +34,7 @@ from rdae.objectives import Terms, doubly_reparameterised_bound, importance_boun
 from rdae.priors.latent import NormalPrior, StandardNormalPrior, VampPrior
 from rdae.recipes import GENERATIVE_RECIPES, generative_recipe
 from rdae.recipes.model_file import model_file, open_model
+from rdae.recipes.noisy_channel import scale_of
 from rdae.reports.grids import image_grid, write_examples
 from rdae.training.checkpoint import load_checkpoint
 from rdae.training.loop import Settings, train
@@ -169,6 +171,37 @@ def test_options_that_do_not_exist_are_named():
         generative_recipe("vae", pictures())
     with pytest.raises(DataError, match="no images"):
         generative_recipe("gaussian_vae", table(), None, {"network": "convolutional"}).model()
+    with pytest.raises(DataError, match="no images"):
+        generative_recipe("gaussian_vae", table(), None, {"network": "mixed"}).model()
+
+
+def test_a_mixed_decoder_is_dense_layers_and_one_filter_over_an_image_of_half_the_size():
+    from rdae.networks.mixed import MixedDecoder
+
+    torch.manual_seed(0)
+    start = torch.rand(2, 5, 8)
+    decoder = MixedDecoder((2, 5, 8), 3, (7,), features=2, width=6, bias=start)
+    z = torch.randn(4, 3)
+    first, last = decoder.layers[0], decoder.layers[2]
+    half = leaky_relu(last(leaky_relu(first(z), 0.2)), 0.2).view(4, 6, 3, 4)
+    out = torch.zeros(4, 4, 10, 12)  # a window of 4 x 4 about each 2 x 2 pixels
+    for row in range(3):
+        for column in range(4):
+            window = torch.einsum("nc,cohw->nohw", half[:, :, row, column], decoder.last.weight)
+            out[:, :, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += window
+    expected = out[:, :, 1:6, 1:9]
+    expected[:, :2] += start
+    torch.testing.assert_close(decoder(z), expected)
+
+
+def test_a_mixed_network_begins_at_the_mean_of_the_data_and_learns(tmp_path):
+    recipe = generative_recipe("gaussian_vae", pictures(), None, {**SMALL, "network": "mixed"})
+    model = recipe.model()
+    z = torch.randn(2, 3)
+    torch.nn.init.zeros_(model.decoder.last.weight)
+    torch.testing.assert_close(model.decoder(z), scale_of(pictures()).mean.expand(2, -1, -1, -1))
+    checkpoint = train(replace(recipe, steps=3), settings(tmp_path))
+    assert recipe.trained(load_checkpoint(checkpoint)["average"]["average"]).sample(5).shape == (5, 1, 10, 7)
 
 
 def test_collapse_is_noticed(caplog):

@@ -210,17 +210,20 @@ def test_the_recipe_fades_its_penalties_over_the_run_however_long_it_is():
             generative_recipe("gan", data, None, {"fade": wrong})
 
 
+CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+
+
 @pytest.mark.parametrize("name", ["r3gan", "wgan_gp"])
 def test_a_convolutional_generator_may_meet_a_dense_critic(name):
     data = ArrayData(torch.randint(0, 256, (8, 1, 12, 8), dtype=torch.uint8), Kind.BYTES)
     options = {"hidden": (8,), "widths": (4, 4), "latent": 3, "batch": 4}
     for network, critic, kinds in (
         ("auto", "auto", (True, True)), ("auto", "dense", (True, False)), ("dense", "auto", (False, False)),
-        ("dense", "convolutional", (False, True)),
+        ("dense", "convolutional", (False, True)), ("mixed", "auto", (True, False)),
     ):  # fmt: skip
         pair = generative_recipe(name, data, None, {**options, "network": network, "critic_network": critic}).model()
         found = [
-            any(isinstance(part, torch.nn.Conv2d) for part in player.modules()) for player in (pair.model, pair.critic)
+            any(isinstance(part, CONVOLUTIONS) for part in player.modules()) for player in (pair.model, pair.critic)
         ]
         assert tuple(found) == kinds
         assert pair.critic(pair.model(4)).shape == (4,)

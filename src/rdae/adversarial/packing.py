@@ -37,6 +37,8 @@ class Packed(nn.Module):
         Raises:
             ShapeError: the batch is no multiple of `count`.
         """
+        if self.count == 1:
+            return y
         if len(y) % self.count:
             raise ShapeError(f"{len(y)} examples do not make packs of {self.count}. Use a multiple of {self.count}.")
         return y.unflatten(0, (-1, self.count)).flatten(1, 2)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from rdae.networks.shuffle import depth_to_space
 
-__all__ = ["ImageDecoder", "ImageEncoder"]
+__all__ = ["ImageDecoder", "ImageEncoder", "biased", "coarse"]
 
 
-def _coarse(event: Sequence[int], halvings: int) -> tuple[int, int]:
+def coarse(event: Sequence[int], halvings: int) -> tuple[int, int]:
     """Height and width after so many halvings, rounded up."""
     return -(-event[1] // 2**halvings), -(-event[2] // 2**halvings)
 
@@ -34,6 +34,13 @@ class _Residual(nn.Module):
         return x + self.second(F.silu(self.first(F.silu(x))))
 
 
+def biased(out: Tensor, bias: Tensor | None) -> Tensor:
+    """`(batch, features * channels, H, W)` with `bias`, `(channels, H, W)`, added to the first feature."""
+    if bias is None:
+        return out
+    return torch.cat([out[:, : len(bias)] + bias, out[:, len(bias) :]], 1)
+
+
 class ImageEncoder(nn.Module):
     """`(batch, channels, H, W)` to `(batch, features)`: stride-2 convolutions, then one linear layer.
 
@@ -45,7 +52,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, event: Sequence[int], features: int, widths: Sequence[int] = (32, 64, 128)) -> None:
         super().__init__()
-        self.coarse = _coarse(event, len(widths))
+        self.coarse = coarse(event, len(widths))
         self.pad = [0, self.coarse[1] * 2 ** len(widths) - event[2], 0, self.coarse[0] * 2 ** len(widths) - event[1]]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((event[0], *widths)):
@@ -79,7 +86,7 @@ class ImageDecoder(nn.Module):
         bias: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.size, self.coarse, self.width = tuple(event[1:]), _coarse(event, len(widths)), widths[0]
+        self.size, self.coarse, self.width = tuple(event[1:]), coarse(event, len(widths)), widths[0]
         self.first = nn.Linear(size, widths[0] * math.prod(self.coarse))
         self.blocks = nn.ModuleList(_Residual(width) for width in widths)
         self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 3, padding=1) for a, b in pairwise((*widths, widths[-1])))
@@ -91,7 +98,4 @@ class ImageDecoder(nn.Module):
         h = self.first(z).unflatten(1, (self.width, *self.coarse))
         for block, up in zip(self.blocks, self.ups, strict=True):
             h = depth_to_space(F.silu(up(block(h))))
-        out = self.last(h)[..., : self.size[0], : self.size[1]]
-        if self.bias is None:
-            return out
-        return torch.cat([out[:, : len(self.bias)] + self.bias, out[:, len(self.bias) :]], 1)
+        return biased(self.last(h)[..., : self.size[0], : self.size[1]], self.bias)

@@ -15,8 +15,9 @@ from rdae.networks.affine import LatentAffine
 from rdae.networks.critics import SLOPE, ConvolutionalCritic, DenseCritic
 from rdae.networks.dense import DenseDecoder
 from rdae.networks.images import ImageDecoder
+from rdae.networks.mixed import MixedDecoder
 from rdae.priors.latent import StandardNormalPrior
-from rdae.recipes.noisy_channel import convolutional, scale_of, spread_of
+from rdae.recipes.noisy_channel import kind_of_network, scale_of, spread_of
 
 __all__ = ["pair_for", "turns"]
 
@@ -50,11 +51,14 @@ def pair_for(
     seen_scale = [None if x is None else x.repeat(packing, *(1,) * (len(event) - 1)) for x in shown]
     critic: nn.Module
     generator: nn.Module
-    if convolutional(data, network):
+    kind = kind_of_network(data, network)
+    if kind == "convolutional":
         generator = ImageDecoder(event, latent, 1, tuple(reversed(widths)))
+    elif kind == "mixed":
+        generator = MixedDecoder(event, latent, hidden, width=widths[0])
     else:
         generator = DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
-    if convolutional(data, network if critic_network == "auto" else critic_network):
+    if kind_of_network(data, network if critic_network == "auto" else critic_network) == "convolutional":
         critic = ConvolutionalCritic(seen, widths, *(() if bounded else seen_scale))
     else:
         critic = DenseCritic(seen, hidden, *seen_scale)

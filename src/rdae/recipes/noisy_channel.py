@@ -17,10 +17,11 @@ from rdae.errors import DataError
 from rdae.likelihoods import Bernoulli, Gaussian, Likelihood, Rescaled
 from rdae.networks.dense import DenseDecoder, DenseEncoder
 from rdae.networks.images import ImageDecoder, ImageEncoder
+from rdae.networks.mixed import MixedDecoder
 from rdae.priors.latent import LatentPrior
 
 __all__ = [
-    "Scale", "convolutional", "decoder_for", "encoder_for", "likelihood_for", "not_negative", "one_layer", "scale_of",
+    "Scale", "decoder_for", "encoder_for", "kind_of_network", "likelihood_for", "not_negative", "one_layer", "scale_of",
     "schedule", "spread_of", "warmup_steps",
 ]  # fmt: skip
 
@@ -59,12 +60,12 @@ def likelihood_for(data: ArrayData, binarisation: Binarisation) -> Likelihood:
 def encoder_for(
     data: ArrayData, features: int, network: str, hidden: Sequence[int], widths: Sequence[int]
 ) -> nn.Module:
-    """An encoder of examples: convolutional for images, dense for the rest, or what `network` says.
+    """An encoder of examples, convolutional or dense, as `kind_of_network` says; mixed networks have a dense one.
 
     Raises:
-        DataError: a convolutional network for data that are no images.
+        DataError: a network for images, and data that are none.
     """
-    if convolutional(data, network):
+    if kind_of_network(data, network) == "convolutional":
         return ImageEncoder(data.event, features, widths)
     return DenseEncoder(data.event, features, hidden, mean=(scale := scale_of(data)).mean, scale=spread_of(data, scale))
 
@@ -79,8 +80,11 @@ def decoder_for(
         mean = torch.logit(mean, eps=ODDS_MIN)
     own_start = isinstance(distortion, Likelihood) and (distortion.discrete or isinstance(distortion, Rescaled))
     bias = None if own_start else mean
-    if convolutional(data, network):
+    kind = kind_of_network(data, network)
+    if kind == "convolutional":
         return ImageDecoder(data.event, size, features, tuple(reversed(widths)), bias)
+    if kind == "mixed":
+        return MixedDecoder(data.event, size, hidden, features, widths[0], bias=bias)
     return DenseDecoder(data.event, size, hidden, features, bias=bias)
 
 
@@ -89,18 +93,20 @@ def spread_of(data: ArrayData, scale: Scale) -> Tensor | None:
     return scale.std if data.kind in (Kind.REAL, Kind.TABULAR) else None
 
 
-def convolutional(data: ArrayData, network: str) -> bool:
-    """Whether a convolutional network is asked for, or suits the data where `network` is auto.
+def kind_of_network(data: ArrayData, network: str) -> str:
+    """dense, convolutional or mixed; where `network` is auto, convolutional for images and dense for the rest.
 
     Raises:
-        DataError: there is no such network, or the data are no images.
+        DataError: there is no such network, or it is for images and the data are none.
     """
     images = len(data.event) == 3
-    if network not in ("auto", "dense", "convolutional"):
-        raise DataError(f"There is no network {network!r}. Choose auto, dense or convolutional.")
-    if network == "convolutional" and not images:
+    if network not in ("auto", "dense", "convolutional", "mixed"):
+        raise DataError(f"There is no network {network!r}. Choose auto, dense, convolutional or mixed.")
+    if network in ("convolutional", "mixed") and not images:
         raise DataError(f"{data.name} holds examples of shape {data.event}, no images. Use network=dense.")
-    return images if network == "auto" else network == "convolutional"
+    if network == "auto":
+        return "convolutional" if images else "dense"
+    return network
 
 
 def one_layer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import threading
 import time
@@ -64,14 +65,22 @@ class Settings:
 
 
 class _Loss(nn.Module):
-    """A recipe's loss as a module: Fabric prepares devices and gathers gradients around one call."""
+    """A recipe's loss as a module: Fabric prepares devices and gathers gradients around one call.
+
+    Fabric looks at all that goes in and comes out, which takes longer than a small layer: that is the batch and the
+    loss alone, and what else a step needs and reports stands beside.
+    """
+
+    step: Step
+    report: dict[str, Tensor]
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
 
-    def forward(self, batch: Tensor, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.recipe.loss(self.model, batch, step)
+    def forward(self, batch: Tensor) -> Tensor:
+        loss, self.report = self.recipe.loss(self.model, batch, self.step)
+        return loss
 
 
 class _Run:
@@ -95,8 +104,8 @@ class _Run:
         self.bare: nn.Module = recipe.model()
         if start is not None:
             self.bare.load_state_dict(start)
-        loss = _Loss(self.bare, recipe)
-        self.loss, *self.optimizers = self.fabric.setup(loss, *recipe.optimizers(self.bare))
+        self.inner = _Loss(self.bare, recipe)
+        self.loss, *self.optimizers = self.fabric.setup(self.inner, *recipe.optimizers(self.bare))
         self.result = recipe.result(self.bare)
         self.average = WeightAverage(self.result, recipe.average)  # now that the weights are where they will stay
         # torch.manual_seed asks for every kind of device whether it is there, which takes longer than a small layer
@@ -149,9 +158,10 @@ class _Run:
         optimizer, fabric = self.optimizers[player], self.fabric
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(number)
-        this = Step(number, self.settings.seed, share)
-        self._seed(this.noise_seed(fabric.global_rank))
-        loss, report = self.loss(fabric.to_device(batch), this)
+        self.inner.step = Step(number, self.settings.seed, share)
+        self._seed(self.inner.step.noise_seed(fabric.global_rank))
+        loss = self.loss(fabric.to_device(batch))
+        report = self.inner.report
         look = fabric.device.type == "cpu" or number % LOOK == 0
         if look:
             self._refuse_no_number(report["loss"], "loss", number)
@@ -168,7 +178,7 @@ class _Run:
         return report
 
     def _refuse_no_number(self, value: Tensor, what: str, step: int) -> None:
-        if not bool(torch.isfinite(value)):
+        if not math.isfinite(value.item()):
             kept = f"The last good checkpoint is {self.newest}" if self.newest else "No checkpoint was written yet"
             raise TrainingError(
                 f"The {what} became {float(value)} at step {step}. {kept}. Lower the learning rate, "
