@@ -67,9 +67,10 @@ def steps_asked_for(facts: dict[str, Any]) -> Iterator[None]:
     """The contestant's side: yields once for each step, tells the time after each block, and ends the process at last.
 
     Args:
-        facts: the first answer. What else is printed goes to standard error.
+        facts: the first answer. What is printed from then on goes to standard error; a contestant that prints before
+            sends `sys.stdout` there itself.
     """
-    answers, sys.stdout = sys.stdout, sys.stderr
+    answers, sys.stdout = sys.__stdout__, sys.stderr
     print(json.dumps(facts), file=answers, flush=True)
     for line in sys.stdin:
         began = time.perf_counter(), time.process_time()

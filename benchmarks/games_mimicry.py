@@ -5,6 +5,7 @@
 It prints, logs and draws at no step that is taken here.
 """
 
+import sys
 import tempfile
 
 import torch
@@ -33,6 +34,7 @@ class Batches:
             yield self.batch, self.labels
 
 
+sys.stdout = sys.stderr  # the trainer says that it starts
 torch.manual_seed(0)
 torch.set_flush_denormal(True)  # as the package does
 contest = NETWORKS["sngan"]()

@@ -1,9 +1,9 @@
 """Adapts the shipped codec to scanned pages and packs them: the figures of docs/archives.md, which it fills in.
 
-The pages are made here: words set in a plain face, turned a little, on paper with shade and grain. The codec is adapted
-to the first 80; the other 20 it never sees, and on those it is compared at equal PSNR, its delta shared by all 100.
+The pages are those of benchmarks/page_scans.py. The codec is adapted to the first 90; the other ten it never sees, and
+on those it is compared at equal PSNR, its delta shared by all 100.
 
-python scripts/own_collection.py WORK    # about 20 minutes of one core; WORK keeps pages, run and archive
+python scripts/own_collection.py WORK    # about 40 minutes of one core; WORK keeps pages, run and archive
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from figures import put
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image
 
 from rdae.coding.archive import Archive
 from rdae.coding.delta import apply_delta, make_delta
@@ -32,35 +32,10 @@ from rdae.training.export_subbands import export_subbands
 from rdae.training.start import find_start
 
 ROOT = Path(__file__).parent.parent
-SEEN, UNSEEN = 80, 20
-STEPS, QUALITY = 500, 50
+PAGES = ROOT / "benchmarks" / "page_scans.py"
+SEEN, UNSEEN = 90, 10
+STEPS, QUALITY = 1000, 50
 QUALITIES, AVIF_QUALITIES = (35, 50, 60, 70, 80), (45, 60, 70, 80, 87, 92)
-TEXT = (
-    "the rate of a code is what it costs to say which of many things was meant and distortion is what was lost on the "
-    "way an archive holds both once"
-)
-
-
-def page(seed: int, width: int = 480, height: int = 640) -> np.ndarray:
-    """A page as a scanner sees it, `(height, width, 3)` uint8."""
-    rng = np.random.default_rng([7, seed])
-    paper = tuple(int(v) for v in np.array([238, 232, 215]) + rng.normal(0, 4, 3))
-    image = Image.new("RGB", (2 * width, 2 * height), paper)
-    words = TEXT.split()
-    draw, size = ImageDraw.Draw(image), int(rng.integers(22, 40))
-    font, ink, top = ImageFont.load_default(size), tuple(int(v) for v in rng.integers(20, 70, 3)), 60
-    while top < 2 * height - 80:
-        line = " ".join(words[i] for i in rng.integers(0, len(words), 14))
-        top += size if rng.random() < 0.12 else 0
-        draw.text((60, top), line[: int((2 * width - 120) / size * 2)], fill=ink, font=font)
-        top += int(1.5 * size)
-    image = image.rotate(float(rng.normal(0, 0.6)), Image.Resampling.BICUBIC, fillcolor=paper)
-    image = image.filter(ImageFilter.GaussianBlur(0.8)).resize((width, height), Image.Resampling.LANCZOS)
-    rows, columns = np.mgrid[:height, :width]
-    shade = 1 - 0.08 * ((columns / width - rng.random()) ** 2 + (rows / height - rng.random()) ** 2)
-    pixels = np.asarray(image, dtype=np.float64) * shade[..., None]
-    pixels += rng.normal(0, 2.0, (height, width, 1)) + rng.normal(0, 0.7, (height, width, 3))
-    return np.clip(pixels, 0, 255).round().astype(np.uint8)
 
 
 def rdae(*arguments: str | Path) -> None:
@@ -113,11 +88,8 @@ def main() -> None:
     """Makes pages, run and archive where they are missing, and writes docs/results/own-collection.json."""
     work = Path(sys.argv[1])
     for name, start, count in (("seen", 0, SEEN), ("unseen", SEEN, UNSEEN)):
-        (work / "pages" / name).mkdir(parents=True, exist_ok=True)
-        for seed in range(start, start + count):
-            path = work / "pages" / name / f"page-{seed:03d}.png"
-            if not path.exists():
-                Image.fromarray(page(seed)).save(path)
+        pages = [PAGES, work / "pages" / name, "--first", start, "--count", count]
+        subprocess.run([sys.executable, *map(str, pages)], check=True)
     run = work / "run"
     rdae("train", "--from", "photo", "--data", work / "pages" / "seen", "--steps", STEPS, "--accelerator", "cpu",
          "-o", run)  # fmt: skip
@@ -127,7 +99,8 @@ def main() -> None:
     own = Learned(str(run / "photo.codec"))
     peers = (Learned("photo"), Avif(), Avif(subsampling="4:4:4"))
     figures: dict = {
-        "pages": {"seen": SEEN, "unseen": UNSEEN}, "steps": STEPS, "quality": QUALITY, "archive": packed(archive),
+        "pages": {"seen": SEEN, "unseen": UNSEEN}, "size": unseen[0].size, "steps": STEPS, "quality": QUALITY,
+        "archive": packed(archive),
         "adapted": curve(own, QUALITIES, unseen),
         "others": {codec.label: curve(codec, QUALITIES if codec == peers[0] else AVIF_QUALITIES, unseen)
                    for codec in peers},
@@ -151,9 +124,9 @@ def told(figures: dict) -> str:
         for label, own in figures["lossless"].items()
     ]
     return "\n".join([
-        f"`scripts/own_collection.py` does this with {SEEN} rendered pages of 480 x 640 pixels and {figures['steps']} "
-        f"steps. On {UNSEEN} pages that were never seen, at quality {figures['quality']}; the others at the same mean "
-        "PSNR, between their settings by PCHIP:",
+        f"`scripts/own_collection.py` does this with {SEEN} rendered pages of {figures['size'][0]} x "
+        f"{figures['size'][1]} pixels and {figures['steps']} steps. On {UNSEEN} pages that were never seen, at quality "
+        f"{figures['quality']}; the others at the same mean PSNR, between their settings by PCHIP:",
         "",
         "| codec | bytes a page | PSNR, dB | the adapted codec takes |",
         "| --- | ---: | ---: | ---: |",
