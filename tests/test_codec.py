@@ -20,7 +20,7 @@ from PIL import Image
 
 import rdae
 from rdae.coding import rangecoder, tiles
-from rdae.coding.codec import Codec, check_wishes
+from rdae.coding.codec import Codec
 from rdae.coding.container import QUALITY_LEVELS, parse
 from rdae.coding.fidelity import ms_ssim
 from rdae.coding.model import pack_model, shipped_models, unpack_model
@@ -31,6 +31,7 @@ from rdae.coding.registry import load
 from rdae.coding.scale_shifts import packed_size, unpack_shifts
 from rdae.coding.tables import PRECISION
 from rdae.coding.targets import LOOK_UP, SMALL, largest_within, smallest_from
+from rdae.coding.wishes import check_wishes
 from rdae.errors import FormatError, ImageError, TargetError
 
 torch = pytest.importorskip("torch")

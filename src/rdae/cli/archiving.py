@@ -58,9 +58,9 @@ def pack(
     from PIL import Image
 
     from rdae.coding import archive, files
-    from rdae.coding.codec import check_wishes
     from rdae.coding.packing import pack as packed
     from rdae.coding.places import placed, reaching
+    from rdae.coding.wishes import check_wishes
 
     with as_argument():
         check_wishes(quality)

@@ -72,7 +72,7 @@ def compress(
     from PIL import Image
 
     from rdae.coding import files, one_file, registry
-    from rdae.coding.codec import check_wishes
+    from rdae.coding.wishes import check_wishes
 
     with as_argument():
         check_wishes(quality, bpp, psnr, size)

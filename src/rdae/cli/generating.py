@@ -130,11 +130,11 @@ def _sample_codec(
     """Pictures of a codec in a grid, or as an array, `(n, H, W, 3)` uint8; needs no PyTorch."""
     import numpy as np
 
-    from rdae.coding.codec import check_wishes
     from rdae.coding.files import check_ending, whole_file
     from rdae.coding.picture import from_array
     from rdae.coding.picture_writing import write_picture
     from rdae.coding.registry import load
+    from rdae.coding.wishes import check_wishes
     from rdae.reports.grids import pixel_grid
 
     try:

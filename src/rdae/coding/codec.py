@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
 import struct
 import zlib
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from rdae.coding import fidelity, tiles
+from rdae.coding.alpha import alpha_chunk, alpha_of
 from rdae.coding.coder import Coder, Refine
 from rdae.coding.container import (
     LEVELS_PER_QUALITY,
@@ -38,9 +37,10 @@ from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.rangecoder import SymbolSource
 from rdae.coding.sampling import RandomBits, TableSampler
 from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
-from rdae.errors import FormatError, ImageError, LimitError, ModelError, TargetError
+from rdae.coding.wishes import check_wishes
+from rdae.errors import FormatError, ImageError, LimitError, ModelError
 
-__all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "Source", "as_picture", "check_wishes", "file_bytes"]
+__all__ = ["DEFAULT_QUALITY", "Codec", "Compressed", "Source", "as_picture", "file_bytes"]
 
 log = logging.getLogger("rdae")
 
@@ -48,7 +48,6 @@ DEFAULT_QUALITY = 50.0
 LOOK_UP_PIXELS = 1 << 17  # larger pictures are coded once; see `smallest_from`
 DRAWS_MAX = 100  # of one tile, until all its symbols are such as a file can hold
 SIZE_MAX = 1 << 62  # bytes; a wish beyond it is as good as none
-ALPHA_OPTIMISED_MAX = 1 << 16  # pixels; searching for the smallest PNG of a larger one takes seconds for a few percent
 CODERS: dict[str, Callable[[Model], Coder]] = {
     "pyramid": PyramidCoder.of,
     "factorised": FactorisedCoder.of,
@@ -197,7 +196,7 @@ class Codec:
             )
         symbols = self._decode_symbols(contents, name)
         pixels = self._synthesise(symbols, header.level, (header.height, header.width), header.grey, header.deep)
-        picture = Picture(pixels, _alpha(contents, name))
+        picture = Picture(pixels, alpha_of(contents, name))
         for tag, attribute in METADATA:
             setattr(picture, attribute, contents.find(tag))
         return picture
@@ -347,9 +346,7 @@ class Codec:
             Chunk(tag, value) for tag, attribute in METADATA if (value := getattr(picture, attribute)) is not None
         ]
         if picture.alpha is not None:
-            buffer = io.BytesIO()
-            Image.fromarray(picture.alpha).save(buffer, "PNG", optimize=picture.alpha.size <= ALPHA_OPTIMISED_MAX)
-            chunks.append(Chunk(Tag.ALPHA, buffer.getvalue()))
+            chunks.append(alpha_chunk(picture.alpha))
         return chunks
 
     def _must_fit(self, graph: str, outputs: list, shapes: list[tuple[int, int, int]], *, batch: bool = True) -> None:
@@ -390,26 +387,6 @@ def _checksum(symbols: list[np.ndarray]) -> int:
     return value
 
 
-def _alpha(contents: Contents, name: str) -> np.ndarray | None:
-    header, data = contents.header, contents.find(Tag.ALPHA)
-    if not header.alpha:
-        return None
-    if data is None:
-        raise FormatError(f"{name} should hold an alpha channel but does not. The file is damaged: copy it again.")
-    try:
-        # not Image.open: Pillow's own limit on pixels is not ours, and the size is checked here before pixels are read
-        with PngImagePlugin.PngImageFile(io.BytesIO(data)) as image:
-            if image.size != (header.width, header.height):
-                raise FormatError(f"{name}: the alpha channel is {image.size}, not the size of the image.")
-            if image.mode not in (("I;16", "I") if header.deep else ("L",)):
-                raise FormatError(f"{name}: the alpha channel is an image of mode {image.mode}. The file is damaged.")
-            return np.asarray(image).astype(np.uint16 if header.deep else np.uint8)
-    except (FormatError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's readers raise many classes for damage
-        raise FormatError(f"{name}: the alpha channel cannot be decoded ({error}). The file is damaged.") from error
-
-
 def as_picture(image: Source) -> Picture:
     """A picture from anything that `Codec.compress` takes.
 
@@ -423,27 +400,6 @@ def as_picture(image: Source) -> Picture:
     if isinstance(image, (str, os.PathLike, bytes)):
         return read_picture(image)
     raise ImageError(f"Cannot compress a {type(image).__name__}. Pass a Pillow image, a NumPy array, a path or bytes.")
-
-
-def check_wishes(
-    quality: float | None = None, bpp: float | None = None, psnr: float | None = None, size: float | None = None
-) -> None:
-    """Refuses wishes that no image could be given: two at once, or one out of range; arguments as for `compress`.
-
-    Raises:
-        TargetError: says which, and what to give instead.
-    """
-    wishes = {"quality": quality, "bpp": bpp, "psnr": psnr, "size": size}
-    given = {name: value for name, value in wishes.items() if value is not None}
-    if len(given) > 1:
-        raise TargetError(f"{' and '.join(given)} were both asked for. Give only one of quality, bpp, psnr and size.")
-    for name, value in given.items():
-        if not isinstance(value, Real) or not abs(value) < math.inf:  # NaN is refused too, a large integer is not
-            raise TargetError(f"{name} is {value!r}. Give a finite number.")
-        if name == "quality" and not 0 <= value <= 100:
-            raise TargetError(f"Quality {value} is out of range. Use a number from 0 (smallest) to 100 (best).")
-        if name in ("bpp", "size") and not value > 0:
-            raise TargetError(f"{name} is {value}, but every file takes some bytes. Give a positive number.")
 
 
 def file_bytes(data: bytes | str | os.PathLike, name: str = "data") -> tuple[bytes, str]:
