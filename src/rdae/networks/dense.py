@@ -13,12 +13,16 @@ from torch import Tensor, nn
 __all__ = ["DenseDecoder", "DenseEncoder", "dense"]
 
 
-def dense(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.Tanh) -> nn.Sequential:
-    """Linear layers of these sizes with an activation between them, none after the last."""
+def dense(
+    sizes: Sequence[int],
+    activation: Callable[[], nn.Module] = nn.Tanh,
+    initialise: Callable[[Tensor], object] = nn.init.xavier_uniform_,
+) -> nn.Sequential:
+    """Linear layers of these sizes with an activation between them, none after the last; `initialise` fills weights."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layer = nn.Linear(inputs, outputs)
-        nn.init.xavier_uniform_(layer.weight)
+        initialise(layer.weight)
         nn.init.zeros_(layer.bias)
         layers += [layer, activation()]
     return nn.Sequential(*layers[:-1])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
 
 from torch import Tensor, nn
 
+from rdae.networks.critics import SLOPE
+from rdae.networks.dense import dense
 from rdae.networks.images import biased, coarse
 
 __all__ = ["MixedDecoder"]
-
-SLOPE = 0.2  # of the activation below zero
 
 
 class MixedDecoder(nn.Module):
@@ -44,13 +45,8 @@ class MixedDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.grid = tuple(event[1:]), (width, *coarse(event, 1))
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((size, *hidden, width * self.grid[1] * self.grid[2])):
-            layer = nn.Linear(inputs, outputs)
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-            nn.init.zeros_(layer.bias)
-            layers += [layer, nn.LeakyReLU(SLOPE)]
-        self.layers = nn.Sequential(*layers)
+        activation, initialise = partial(nn.LeakyReLU, SLOPE), partial(nn.init.kaiming_normal_, a=SLOPE)
+        self.layers = dense([size, *hidden, math.prod(self.grid)], activation, initialise).append(activation())
         self.last = nn.ConvTranspose2d(width, features * event[0], 4, stride=2, padding=1)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
