@@ -325,6 +325,8 @@ def evaluate(graph: onnx.GraphProto, inputs: dict[str, np.ndarray]) -> list[np.n
                 y = x[0] / x[1]
             case "Concat":
                 y = np.concatenate(x, fields["axis"])
+            case "Transpose":
+                y = x[0].transpose(fields["perm"])
             case "DepthToSpace":
                 assert fields["mode"] == b"CRD"
                 y = to_space(x[0])
@@ -455,16 +457,16 @@ class SpecPyramid(SpecCodec):
                 (h,) = self.run("low", residual=by_sign(residual), told=told)
             else:
                 (h,) = self.run(f"entry{net}", state=h[0], parents=by_sign(arrays[-1]), told=told)
-            h, index, skew = self.run(f"level{net}.start", h=h[0])
-            here = np.zeros((36, *index.shape[2:]), int)
+            h, members = self.run(f"level{net}.start", h=h[0])
+            here = np.zeros((36, *members.shape[2:]), int)
             passes = self.passes(number)
             for k, channels in enumerate(passes):
                 q = self.one_pass(
-                    stream, index[0], skew[0] - 128, channels, (number, height, width), left_out.pop(0), next(shifts)
+                    stream, members[0] - 128, channels, (number, height, width), left_out.pop(0), next(shifts)
                 )
                 here[channels] = q
                 if k + 1 < len(passes):
-                    h, index, skew = self.run(f"level{net}.pass{k + 1}", h=h[0], g=by_sign(q))
+                    h, members = self.run(f"level{net}.pass{k + 1}", h=h[0], g=by_sign(q))
                 elif number > 1:
                     (h,) = self.run(f"level{net}.finish", h=h[0], g=by_sign(q))
             arrays.append(here)
@@ -481,7 +483,10 @@ class SpecPyramid(SpecCodec):
             return [channels(luma, [0, 3]), channels(luma, [1, 2]), channels(colour, [0, 1, 2, 3])]
         return [channels(bands, phases) for bands in (luma, colour) for phases in ([0, 3], [1, 2])]
 
-    def one_pass(self, stream, index, skew, channels, size, skip, shift) -> np.ndarray:
+    def one_pass(self, stream, members, channels, size, skip, shift) -> np.ndarray:
+        skews = self.card["skews"]
+        last = len(self.arrays["details.reach"]) // skews - 1
+        index, skew = members[: len(channels)].clip(0, last), members[len(channels) :].clip(1 - skews, skews - 1)
         level, height, width = size
         rows, columns = -(-height // 2**level) + 2, -(-width // 2**level) + 2
         q = np.zeros(index.shape, int)
@@ -492,8 +497,6 @@ class SpecPyramid(SpecCodec):
                 for j in range(index.shape[2]):
                     if 2 * i + a < rows and 2 * j + b < columns and not (skip and index[c, i, j] == 0):
                         places.append((c, i, j))
-        skews = self.card["skews"]
-        last = len(self.arrays["details.reach"]) // skews - 1
         scales = [int(index[place]) and min(max(int(index[place]) + shift, 0), last) for place in places]
         numbers = [skews * scale + abs(int(skew[place])) for scale, place in zip(scales, places, strict=True)]
         for place, value in zip(places, read_call(stream, numbers, self.details), strict=True):

@@ -135,11 +135,25 @@ def test_arrays_of_another_shape_or_type_are_refused(parts):
                 Codec(unpack_model(changed(parts, **{name: np.ascontiguousarray(wrong)})))
 
 
-def test_fewer_tables_than_the_networks_name_are_refused(parts):
-    reach, counts = parts[1]["details.reach"][:5], parts[1]["details.counts"]
+def fewer(parts, count):
+    """A codec file with its first detail tables alone."""
+    reach, counts = parts[1]["details.reach"][:count], parts[1]["details.counts"]
     few = {"details.reach": reach, "details.counts": counts[: int((2 * reach.astype(int) + 2).sum())]}
-    with pytest.raises(ModelError, match="names tables that do not exist"):
-        use(changed(parts, **few))
+    return changed(parts, **few)
+
+
+def test_tables_that_lack_a_skew_are_refused(parts):
+    with pytest.raises(ModelError, match="names tables that it does not hold"):
+        Codec(unpack_model(fewer(parts, 5)))
+
+
+def test_what_networks_name_beyond_the_tables_means_the_last(parts, codec):
+    """Encoder and decoder clip alike: a file of few tables costs bytes, and its symbols come back."""
+    few = Codec(unpack_model(fewer(parts, 2 * parts[0]["skews"])))
+    picture = photograph(64, 96, 1)
+    data = few.compress(picture, 60)
+    few.decompress(data)  # which refuses symbols of another checksum
+    assert len(data) > len(codec.compress(picture, 60))
 
 
 def test_a_graph_in_the_place_of_another_gives_nothing_but_a_named_error(parts):

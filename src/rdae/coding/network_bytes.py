@@ -67,8 +67,8 @@ class NetworkBytes:
         return {"told": told[None, :, None, None]}
 
     def signed(self, x: np.ndarray) -> np.ndarray:
-        """Answers that may be negative."""
-        return (x - np.uint8(SIGNED_ZERO)).view(np.int8) if x.dtype == np.uint8 else x
+        """Answers that may be negative, of bytes."""
+        return (x - np.uint8(SIGNED_ZERO)).view(np.int8)
 
     def synthesis(self, named: dict[str, np.ndarray], quality_level: int) -> dict[str, np.ndarray]:
         """What the networks of the synthesis read of named symbols, coarse to fine, and of the quality."""

@@ -86,10 +86,11 @@ class PyramidCoder:
         details, low = model.tables("details"), model.tables("low")
         levels, weight = model.whole("levels", 1, LEVELS_MAX), model.weight("distortion_weight")
         number, corner = (model.table_numbers(f"low.{name}", low) for name in ("number", "corner"))
-        shapes = (LOW_DEPTHS, 2, COLOURS, len(SPREAD_THRESHOLDS) + 1), (COLOURS,)
-        if (number.shape, corner.shape) != shapes or not 0 < len(details) <= TABLES_MAX:
-            raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         skews, numbers = model.whole("skews", 1, SIGNED_ZERO), NetworkBytes.of(model, levels)
+        shapes = (LOW_DEPTHS, 2, COLOURS, len(SPREAD_THRESHOLDS) + 1), (COLOURS,)
+        whole = 0 < len(details) <= TABLES_MAX and len(details) % skews == 0
+        if (number.shape, corner.shape) != shapes or not whole:
+            raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         return cls(PyramidTables(details, skews, low, number, corner, levels), numbers, model.run, weight)
 
     def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
@@ -194,14 +195,14 @@ class PyramidCoder:
             else:
                 parents = self._numbers.symbols(symbols[-1])
                 (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, **told}, 1)
-            h, index, skew = self._outputs(f"level{net}.start", {"h": h}, 3)
+            h, named = self._outputs(f"level{net}.start", {"h": h}, 2)
             height, width = (side << self.tables.levels >> level + 1 for side in low_size)
             here = np.zeros((4 * BANDS, height, width), dtype=np.int16)
             seen = _seen(level, (height, width), visible)
             groups = groups_of_level(level)
             for k, group in enumerate(groups):
                 q = side.group(
-                    level, group, self._members(index, skew, (len(group), height, width)), seen[[c % 4 for c in group]]
+                    level, group, self._members(named, (len(group), height, width)), seen[[c % 4 for c in group]]
                 )
                 here[list(group)] = q
                 last = k + 1 == len(groups)
@@ -210,7 +211,7 @@ class PyramidCoder:
                     if last:
                         (h,) = self._outputs(f"level{net}.finish", inputs, 1)
                     else:
-                        h, index, skew = self._outputs(f"level{net}.pass{k + 1}", inputs, 3)
+                        h, named = self._outputs(f"level{net}.pass{k + 1}", inputs, 2)
             state = h
             symbols.append(here)
         return symbols
@@ -223,16 +224,18 @@ class PyramidCoder:
             )
         return outputs
 
-    def _members(self, index: np.ndarray, skew: np.ndarray, shape: tuple[int, int, int]) -> Members:
-        """The densities that a network named for a group; refused where there are no such tables."""
-        skews, scales, skew = self.tables.skews, self.tables.scales, self._numbers.signed(skew)
-        due = index.shape == skew.shape == (1, *shape)
-        if not due or not (index.min() >= 0 and index.max() < scales and skew.min() > -skews and skew.max() < skews):
+    def _members(self, named: np.ndarray, shape: tuple[int, int, int]) -> Members:
+        """The densities that a network named for a group: scale indices, then skews."""
+        count, *sides = shape
+        if named.shape != (1, 2 * count, *sides) or named.dtype != np.uint8:
             raise ModelError(
-                f"A network names tables that do not exist, or not for {shape} symbols: the parts of the codec file do "
-                "not fit together. Fetch it again."
+                f"A network answers {named.shape} {named.dtype} where {(1, 2 * count, *sides)} uint8 are due: the "
+                "parts of the codec file do not fit together. Fetch it again."
             )
-        return Members(index[0], skew[0], skews, scales)
+        index, skew = self._numbers.signed(named[0]).reshape(2, *shape)
+        skews, scales = self.tables.skews, self.tables.scales
+        index, skew = np.clip(index, 0, min(scales, SIGNED_ZERO) - 1), np.clip(skew, 1 - skews, skews - 1)
+        return Members(index, skew, skews, scales)
 
     def _walk_low(self, side: _Encoding | _Decoding, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         height, width = size

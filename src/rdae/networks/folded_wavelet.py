@@ -109,26 +109,27 @@ class FoldedSynthesis(nn.Module):
                 kernel = kernel.unflatten(0, (2, 2, 2, 2)).permute(1, 3, 0, 2, 4, 5, 6).flatten(0, 3)
             self.register_buffer(f"kernel{level}", kernel)
         self.levels = levels
-        rgb = torch.tensor(OPPONENT, dtype=torch.float64).T.contiguous()
-        self.register_buffer("colour", torch.kron(rgb, torch.eye(16, dtype=torch.float64))[..., None, None])
+        # from (opponent colour, pixel of a 4 x 4 block) to (pixel, RGB)
+        opponent, pixels = torch.tensor(OPPONENT, dtype=torch.float64), torch.eye(16, dtype=torch.float64)
+        self.register_buffer("colour", torch.einsum("or,pq->opqr", opponent, pixels).reshape(48, 48))
         self.register_buffer("middle", torch.full((48,), 0.5))  # of the range of pixels
         self.to(dtype)
 
     def forward(self, low: Tensor, details: list[Tensor], unit: Tensor) -> Tensor:
-        """RGB pixels in [0, 1], `(B, 3, H, W)`.
+        """RGB pixels in [0, 1], `(H, W, 3)`.
 
         Args:
-            low: coarsest band, `(B, 3, h, w)`, h and w even.
-            details: folded, coarse to fine, `(B, 36, h / 2, w / 2)`, `(B, 36, h, w)`, ...
-            unit: of all sub-bands, in units of the pixels, `(B,)`.
+            low: coarsest band, `(1, 3, h, w)`, h and w even.
+            details: folded, coarse to fine, `(1, 36, h / 2, w / 2)`, `(1, 36, h, w)`, ...
+            unit: of all sub-bands, in units of the pixels, `(1,)`.
         """
-        batch = low.shape[0]
         x = F.pixel_unshuffle(low.flatten(0, 1)[:, None], 2)
         for level, detail in zip(range(self.levels, 0, -1), details, strict=True):
             height, width = detail.shape[-2:]
-            bands = torch.cat([x, detail.reshape(3 * batch, 12, height, width)], 1)
+            bands = torch.cat([x, detail.reshape(3, 12, height, width)], 1)
             x = F.conv2d(self.border(bands), getattr(self, f"kernel{level}"))
             if level > 1:
                 x = F.pixel_shuffle(x, 2)
-        x = F.conv2d(x.reshape(batch, 48, height, width) * unit[:, None, None, None], self.colour, self.middle)
-        return F.pixel_shuffle(x.clamp(0, 1), 4)
+        blocks = torch.addmm(self.middle, x.reshape(48, height * width).T, self.colour * unit)
+        pixels = blocks.reshape(height, width, 4, 12).transpose(1, 2).reshape(4 * height, 4 * width, 3)
+        return pixels.clamp(0, 1)

@@ -27,6 +27,14 @@ def whole_bias(layer: ByteConv) -> np.ndarray:
         return (bias / step).round().to(torch.int32).numpy()
 
 
+def _in_steps(layer: ByteConv, unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole weights of a layer, its steps in units of the output, whole biases."""
+    with torch.no_grad():
+        weight, _, step = layer.quantised()
+        whole = (weight / step[:, None, None, None]).to(torch.int8)
+    return whole.numpy(), (step / unit).numpy(), whole_bias(layer)
+
+
 class ByteGraph:
     """A graph of bytes in the making; its methods add a node and return the name of what it computes."""
 
@@ -41,6 +49,13 @@ class ByteGraph:
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
         return name
 
+    def state(self, name: str, channels: int) -> str:
+        """Bytes that another graph left, `(1, h, w, channels)`: convolutions of bytes want channels last, and a
+        runtime then has nothing to turn over. Their value has channels first, as all others."""
+        shape: list[str | int | None] = [1, f"{name}_h", f"{name}_w", channels]
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+        return self._add("Transpose", [name], perm=[0, 3, 1, 2])
+
     def told(self, name: str, count: int) -> str:
         """Bytes that are the same everywhere in a picture, `(1, count, 1, 1)`."""
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [1, count, 1, 1]))
@@ -53,19 +68,23 @@ class ByteGraph:
             "Expand", [told, self._add("Concat", [self._constant(np.ones(2, dtype=np.int64)), size], axis=0)]
         )
 
-    def conv(self, x: str, layer: ByteConv, *, zero: int = 0, unit: float = 1.0) -> str:
-        """A layer; its output is `round(sum * step / unit) + zero`, clipped to a byte."""
-        with torch.no_grad():
-            weight, _, step = layer.quantised()
-            whole = (weight / step[:, None, None, None]).to(torch.int8).numpy()
+    def conv(self, x: str, layer: ByteConv, *, zero: int = 0) -> str:
+        """A layer; its output is `round(sum * step) + zero`, clipped to a byte."""
+        return self.convs(x, [(layer, 1.0)], zero=zero)
+
+    def convs(self, x: str, layers: list[tuple[ByteConv, float]], *, zero: int = 0) -> str:
+        """Layers of one kernel size side by side, each with the unit of its output, a power of two."""
+        parts = [_in_steps(layer, unit) for layer, unit in layers]
+        whole, steps, bias = (np.concatenate(part) for part in zip(*parts, strict=True))
+        kernel, padding = layers[0][0].kernel, layers[0][0].padding
         return self._add(
             "QLinearConv",
             [
-                x, self._constant(np.float32(1)), self._constant(np.uint8(0)), self._array(whole),
-                self._array(step.numpy()), self._constant(np.zeros(len(whole), dtype=np.int8)),
-                self._constant(np.float32(unit)), self._constant(np.uint8(zero)), self._array(whole_bias(layer)),
+                x, self._constant(np.float32(1)), self._constant(np.uint8(0)), self._array(whole), self._array(steps),
+                self._constant(np.zeros(len(whole), dtype=np.int8)), self._constant(np.float32(1)),
+                self._constant(np.uint8(zero)), self._array(bias),
             ],
-            kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4,
+            kernel_shape=[kernel] * 2, pads=[padding] * 4,
         )  # fmt: skip
 
     def block(self, h: str, block: ByteBlock, *more: str) -> str:
@@ -79,8 +98,11 @@ class ByteGraph:
         return self._add("QLinearAdd", [h, one, zero, change, one, middle, one, zero], domain="com.microsoft")
 
     def concat(self, *parts: str) -> str:
-        """Channels of all parts."""
-        return parts[0] if len(parts) == 1 else self._add("Concat", list(parts), axis=1)
+        """Channels of all parts, joined with channels last: a state lies so already, and so convolutions read it."""
+        if len(parts) == 1:
+            return parts[0]
+        turned = [self._add("Transpose", [part], perm=[0, 2, 3, 1]) for part in parts]
+        return self._add("Transpose", [self._add("Concat", turned, axis=3)], perm=[0, 3, 1, 2])
 
     def depth_to_space(self, x: str) -> str:
         """`networks.shuffle.depth_to_space`."""
@@ -90,14 +112,20 @@ class ByteGraph:
         """Bytes as float32 numbers, `unit * (x - zero)`."""
         return self._add("DequantizeLinear", [x, self._constant(np.float32(unit)), self._constant(np.uint8(zero))])
 
-    def clip(self, x: str, low: int, high: int) -> str:
-        """Bytes no smaller than low and no larger than high."""
-        return self._add("Clip", [x, self._constant(np.uint8(low)), self._constant(np.uint8(high))])
+    def finish(self, outputs: dict[str, str], *, state: str | None = None, dtype: int = TensorProto.UINT8) -> bytes:
+        """The graph.
 
-    def finish(self, outputs: dict[str, str], dtype: int = TensorProto.UINT8) -> bytes:
-        """The graph; `outputs` says which computed value each output is, all of one type."""
-        nodes = [*self._nodes, *(helper.make_node("Identity", [value], [name]) for name, value in outputs.items())]
-        values = [helper.make_tensor_value_info(name, dtype, [1, None, f"{name}_h", f"{name}_w"]) for name in outputs]
+        Args:
+            outputs: which computed value each output is.
+            state: a value for the graphs that follow, the first output, `next`: channels last, see `state`.
+            dtype: of all outputs.
+        """
+        nodes, values = list(self._nodes), []
+        if state:
+            nodes.append(helper.make_node("Transpose", [state], ["next"], perm=[0, 2, 3, 1]))
+            values.append(helper.make_tensor_value_info("next", dtype, [1, "next_h", "next_w", None]))
+        nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
+        values += [helper.make_tensor_value_info(name, dtype, [1, None, f"{name}_h", f"{name}_w"]) for name in outputs]
         arrays = [numpy_helper.from_array(array, name) for name, array in self._arrays.items()]
         graph = helper.make_graph(nodes, "bytes", self._inputs, values, arrays)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]

@@ -24,7 +24,6 @@ from rdae.networks.pyramid import PyramidEncoder, step_of
 from rdae.networks.shuffle import space_to_depth
 from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandDecoder, quality_bytes
 from rdae.networks.wavelet import Steps
-from rdae.priors.density import SymbolDensity
 from rdae.priors.subbands import TOLD, SubbandPrior
 from rdae.training.byte_graphs import ByteGraph
 from rdae.training.codec_recipe import CodecRecipe
@@ -60,7 +59,7 @@ class _Wavelet(nn.Module):
         details = [q.float() for q in inputs[: self.levels]]
         kept = self.levels - self.corrected
         changed = [q + c for q, c in zip(details[kept:], inputs[self.levels :], strict=True)]
-        return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam)).squeeze(0).permute(1, 2, 0)
+        return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam))
 
 
 def _analysis(encoder: PyramidEncoder) -> bytes:
@@ -70,41 +69,38 @@ def _analysis(encoder: PyramidEncoder) -> bytes:
     return to_onnx(_Analysis(encoder), inputs, ["low", *(f"detail{level}" for level in range(levels, 0, -1))])
 
 
-def _members(graph: ByteGraph, h: str, head: Any, density: SymbolDensity) -> dict[str, str]:
-    """Scale index and skew of a group; a skew of 0 is the byte 128."""
-    hidden = graph.conv(h, head.hidden)
-    index = graph.conv(hidden, head.index, unit=1 / head.index_unit)
-    skew = graph.conv(hidden, head.skew, unit=1 / head.skew_unit, zero=SIGNED_ZERO)
-    skew = graph.clip(skew, SIGNED_ZERO - density.skew_max, SIGNED_ZERO + density.skew_max)
-    return {"index": graph.clip(index, 0, density.scales - 1), "skew": skew}
+def _members(graph: ByteGraph, h: str, head: Any) -> dict[str, str]:
+    """Scale indices of a group, then its skews; 0 is the byte 128. Whoever reads them clips them to its tables."""
+    heads = [(head.index, 1 / head.index_unit), (head.skew, 1 / head.skew_unit)]
+    return {"members": graph.convs(graph.conv(h, head.hidden), heads, zero=SIGNED_ZERO)}
 
 
 def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
     """Every graph that decoding symbols needs, by name."""
-    graphs, density = {}, prior.density
+    graphs = {}
     fine, middle, coarse = prior.channels
     graph = ByteGraph()
     residual, told = graph.input("residual", 24), graph.told("told", TOLD)
     joined = graph.concat(residual, graph.planes(told, residual))
-    graphs["low"] = graph.finish({"h": graph.conv(joined, prior.low_entry)})
+    graphs["low"] = graph.finish({}, state=graph.conv(joined, prior.low_entry))
     for net, (width, coarser) in enumerate([(fine, middle), (middle, coarse), (coarse, coarse)], start=1):
         entry: Any = prior.entries[net - 1]
         graph = ByteGraph()
-        state, parents = graph.input("state", coarser), graph.input("parents", 2 * FOLDED_BANDS)
+        state, parents = graph.state("state", coarser), graph.input("parents", 2 * FOLDED_BANDS)
         up, told = graph.depth_to_space(graph.conv(state, entry.up)), graph.told("told", TOLD)
         joined = graph.concat(up, graph.depth_to_space(parents), graph.planes(told, up))
-        graphs[f"entry{net}"] = graph.finish({"h": graph.conv(joined, entry.mix)})
+        graphs[f"entry{net}"] = graph.finish({}, state=graph.conv(joined, entry.mix))
         passes: Any = prior.nets[net - 1]
         sizes = [len(group) for group in groups_of_level(net)]
         graph = ByteGraph()
-        h = graph.block(graph.input("h", width), passes.first)
-        graphs[f"level{net}.start"] = graph.finish({"h_next": h} | _members(graph, h, passes.heads[0], density))
+        h = graph.block(graph.state("h", width), passes.first)
+        graphs[f"level{net}.start"] = graph.finish(_members(graph, h, passes.heads[0]), state=h)
         for k, update in enumerate(passes.updates, start=1):
             graph = ByteGraph()
-            h = graph.block(graph.input("h", width), update, graph.input("g", 2 * sizes[k - 1]))
+            h = graph.block(graph.state("h", width), update, graph.input("g", 2 * sizes[k - 1]))
             last = k == len(sizes)
             name = f"level{net}.finish" if last else f"level{net}.pass{k}"
-            graphs[name] = graph.finish({"h_next": h} | ({} if last else _members(graph, h, passes.heads[k], density)))
+            graphs[name] = graph.finish({} if last else _members(graph, h, passes.heads[k]), state=h)
     return graphs
 
 
@@ -134,7 +130,7 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
     for level in range(count, 0, -1):
         examples[f"correction{level}"] = _folded(levels, level, torch.float32)
     last = to_onnx(_Wavelet(levels, count, decoder.steps), examples, ["pixels"])
-    return _joined(graph.finish(corrections, TensorProto.FLOAT), last)
+    return _joined(graph.finish(corrections, dtype=TensorProto.FLOAT), last)
 
 
 def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
