@@ -38,8 +38,8 @@ from rdae.adversarial import (
 from rdae.errors import ShapeError
 from rdae.networks.critics import ConvolutionalCritic, DenseCritic
 from rdae.networks.dense import DenseDecoder
+from rdae.networks.halved import HalvedDecoder
 from rdae.networks.images import ImageDecoder
-from rdae.networks.mixed import MixedDecoder
 from rdae.priors.latent import MixturePrior, NormalPrior, StandardNormalPrior
 from rdae.training.averaging import WeightAverage
 
@@ -67,10 +67,10 @@ def dense(packing: int = 1, game: Game = GAMES[1], penalties: tuple[Penalty, ...
 # --- implicit models --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("event", [(1, 1, 1), (1, 28, 28), (3, 9, 14), (2, 33, 7)])
-def test_images_of_any_size_are_made_and_judged(event, mixed):
-    generator = MixedDecoder(event, 5, (8,), width=4) if mixed else ImageDecoder(event, 5, widths=(8, 4))
+def test_images_of_any_size_are_made_and_judged(event, half):
+    generator = HalvedDecoder(event, 5, (8,)) if half else ImageDecoder(event, 5, widths=(8, 4))
     model = ImplicitModel(StandardNormalPrior(5), nn.Sequential(generator, nn.Sigmoid()))
     samples = model.sample(6)
     assert samples.shape == (6, *event)

@@ -30,6 +30,7 @@ from rdae.likelihoods import Gaussian
 from rdae.measures.likelihood import active_units, importance_log_likelihood, log_evidence
 from rdae.measures.measure import Kind as Statement
 from rdae.measures.measure import mean_of
+from rdae.networks.halved import HalvedDecoder, halved
 from rdae.objectives import Terms, doubly_reparameterised_bound, importance_bound, score_function_bound
 from rdae.priors.latent import NormalPrior, StandardNormalPrior, VampPrior
 from rdae.recipes import GENERATIVE_RECIPES, generative_recipe
@@ -172,33 +173,42 @@ def test_options_that_do_not_exist_are_named():
     with pytest.raises(DataError, match="no images"):
         generative_recipe("gaussian_vae", table(), None, {"network": "convolutional"}).model()
     with pytest.raises(DataError, match="no images"):
-        generative_recipe("gaussian_vae", table(), None, {"network": "mixed"}).model()
+        generative_recipe("gaussian_vae", table(), None, {"network": "halved"}).model()
 
 
-def test_a_mixed_decoder_is_dense_layers_and_one_filter_over_an_image_of_half_the_size():
-    from rdae.networks.mixed import MixedDecoder
+def test_half_the_size_is_the_mean_of_four_pixels_and_of_fewer_at_an_odd_border():
+    y = torch.rand(3, 2, 5, 8, generator=torch.Generator().manual_seed(1))
+    expected = torch.stack([
+        torch.stack([y[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((2, 3)) for j in range(4)], -1)
+        for i in range(3)
+    ], -2)  # fmt: skip
+    torch.testing.assert_close(halved(y), expected)
+    torch.testing.assert_close(halved(y[0]), expected[0])
 
+
+def test_a_halved_decoder_is_dense_layers_made_larger_between_neighbours():
     torch.manual_seed(0)
     start = torch.rand(2, 5, 8)
-    decoder = MixedDecoder((2, 5, 8), 3, (7,), features=2, width=6, bias=start)
+    decoder = HalvedDecoder((2, 5, 8), 3, (7,), features=2, bias=start)
     z = torch.randn(4, 3)
     first, last = decoder.layers[0], decoder.layers[2]
-    half = leaky_relu(last(leaky_relu(first(z), 0.2)), 0.2).view(4, 6, 3, 4)
-    out = torch.zeros(4, 4, 10, 12)  # a window of 4 x 4 about each 2 x 2 pixels
-    for row in range(3):
-        for column in range(4):
-            window = torch.einsum("nc,cohw->nohw", half[:, :, row, column], decoder.last.weight)
-            out[:, :, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += window
-    expected = out[:, :, 1:6, 1:9]
+    small = last(leaky_relu(first(z), 0.2)).view(4, 4, 3, 4)
+
+    def finer(n: int, side: int) -> torch.Tensor:
+        """Pixels lie a quarter to the left and to the right of each coarse one; beyond the border nothing changes."""
+        at = (torch.arange(n) / 2 - 0.25).clamp(0, side - 1)
+        return (1 - (at[:, None] - torch.arange(side)).abs()).clamp(min=0)
+
+    expected = torch.einsum("ih,nchw,jw->ncij", finer(5, 3), small, finer(8, 4))
     expected[:, :2] += start
     torch.testing.assert_close(decoder(z), expected)
 
 
-def test_a_mixed_network_begins_at_the_mean_of_the_data_and_learns(tmp_path):
-    recipe = generative_recipe("gaussian_vae", pictures(), None, {**SMALL, "network": "mixed"})
+def test_a_halved_network_begins_at_the_mean_of_the_data_and_learns(tmp_path):
+    recipe = generative_recipe("gaussian_vae", pictures(), None, {**SMALL, "network": "halved"})
     model = recipe.model()
     z = torch.randn(2, 3)
-    torch.nn.init.zeros_(model.decoder.last.weight)
+    torch.nn.init.zeros_(model.decoder.layers[-1].weight)
     torch.testing.assert_close(model.decoder(z), scale_of(pictures()).mean.expand(2, -1, -1, -1))
     checkpoint = train(replace(recipe, steps=3), settings(tmp_path))
     assert recipe.trained(load_checkpoint(checkpoint)["average"]["average"]).sample(5).shape == (5, 1, 10, 7)

@@ -219,7 +219,8 @@ def test_a_convolutional_generator_may_meet_a_dense_critic(name):
     options = {"hidden": (8,), "widths": (4, 4), "latent": 3, "batch": 4}
     for network, critic, kinds in (
         ("auto", "auto", (True, True)), ("auto", "dense", (True, False)), ("dense", "auto", (False, False)),
-        ("dense", "convolutional", (False, True)), ("mixed", "auto", (True, False)),
+        ("dense", "convolutional", (False, True)), ("halved", "auto", (False, False)),
+        ("auto", "halved", (True, False)),
     ):  # fmt: skip
         pair = generative_recipe(name, data, None, {**options, "network": network, "critic_network": critic}).model()
         found = [

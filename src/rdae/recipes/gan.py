@@ -64,10 +64,10 @@ def gan(
         fade: share of both weights that is left at the end; they fall by the same factor at each turn.
         packing: examples that the critic sees at once.
         latent: latent variables.
-        network: auto (convolutional for images), dense, convolutional, or mixed: a generator of dense layers with one
-            transposed convolution at its end, and a dense critic.
+        network: auto (convolutional for images), dense, convolutional, or halved: dense ones that draw and see
+            images at half their size.
         critic_network: the critic's; auto: of the same kind.
-        hidden, widths: of dense layers, and channels of convolutions, fine to coarse; a mixed network has the first.
+        hidden, widths: of dense layers, and channels of convolutions, fine to coarse.
         critic_steps: turns of the critic for each of the generator.
         epochs: passes over the data, of both players together.
         batch, learning_rate, critic_learning_rate: of the schedule.

@@ -35,8 +35,8 @@ def gaussian_vae(
     Args:
         data, test: what to learn from, and held-out examples.
         latent: number of latent variables.
-        network: auto (convolutional for images), dense, convolutional, or mixed: dense, with a transposed
-            convolution at the end of the decoder.
+        network: auto (convolutional for images), dense, convolutional, or halved: dense ones that see and
+            draw images at half their size.
         hidden: widths of dense networks.
         widths: channels of convolutional ones, fine to coarse.
         binarisation: of grey values: none, threshold, static or dynamic.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rdae.adversarial import AdversarialPair, Game, ImplicitModel, Penalty, packed_event
 from rdae.data.arrays import ArrayData, Kind, steps_for_epochs
@@ -14,8 +14,8 @@ from rdae.errors import DataError
 from rdae.networks.affine import LatentAffine
 from rdae.networks.critics import SLOPE, ConvolutionalCritic, DenseCritic
 from rdae.networks.dense import DenseDecoder
+from rdae.networks.halved import Halved, HalvedDecoder, halved
 from rdae.networks.images import ImageDecoder
-from rdae.networks.mixed import MixedDecoder
 from rdae.priors.latent import StandardNormalPrior
 from rdae.recipes.noisy_channel import kind_of_network, scale_of, spread_of
 
@@ -44,27 +44,40 @@ def pair_for(
     for name, value in (("latent", latent), ("packing", packing)):
         if value < 1:
             raise DataError(f"{name} is {value}. Choose 1 or more.")
-    event, seen = data.event, packed_event(data.event, packing)
     bounded = data.kind in (Kind.BYTES, Kind.BINARY)
     scale = scale_of(data)
-    shown = scale.mean, spread_of(data, scale)
-    seen_scale = [None if x is None else x.repeat(packing, *(1,) * (len(event) - 1)) for x in shown]
-    critic: nn.Module
-    generator: nn.Module
-    kind = kind_of_network(data, network)
-    if kind == "convolutional":
-        generator = ImageDecoder(event, latent, 1, tuple(reversed(widths)))
-    elif kind == "mixed":
-        generator = MixedDecoder(event, latent, hidden, width=widths[0])
-    else:
-        generator = DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
-    if kind_of_network(data, network if critic_network == "auto" else critic_network) == "convolutional":
-        critic = ConvolutionalCritic(seen, widths, *(() if bounded else seen_scale))
-    else:
-        critic = DenseCritic(seen, hidden, *seen_scale)
     last = nn.Sigmoid() if bounded else LatentAffine(scale.mean, scale.std)
-    model = ImplicitModel(StandardNormalPrior(latent), nn.Sequential(generator, last))
-    return AdversarialPair(model, critic, game, penalties, packing)
+    generator = _generator(kind_of_network(data, network), data.event, latent, hidden, widths)
+    seen = critic_network if critic_network != "auto" else network
+    critic = _critic(kind_of_network(data, seen), data, packing, hidden, widths)
+    return AdversarialPair(ImplicitModel(StandardNormalPrior(latent), nn.Sequential(generator, last)), critic, game,
+                           penalties, packing)  # fmt: skip
+
+
+def _generator(kind: str, event: Sequence[int], latent: int, hidden: Sequence[int], widths: Sequence[int]) -> nn.Module:
+    if kind == "convolutional":
+        return ImageDecoder(event, latent, 1, tuple(reversed(widths)))
+    if kind == "halved":
+        return HalvedDecoder(event, latent, hidden)
+    return DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
+
+
+def _critic(kind: str, data: ArrayData, packing: int, hidden: Sequence[int], widths: Sequence[int]) -> nn.Module:
+    """A critic of packs; bytes and bits have a scale of their own, real numbers are brought to one."""
+    scale, seen = scale_of(data), packed_event(data.event, packing)
+
+    def packed(x: Tensor) -> Tensor:
+        return x.repeat(packing, *(1,) * (x.ndim - 1))
+
+    mean, spread = packed(scale.mean), spread_of(data, scale)
+    if kind == "halved":  # one scale for all pixels
+        mean, spread = halved(mean), scale.std.square().mean().sqrt()
+        return nn.Sequential(Halved(), DenseCritic(mean.shape, hidden, mean, spread.expand(mean.shape)))
+    if kind == "dense":
+        return DenseCritic(seen, hidden, mean, None if spread is None else packed(spread))
+    if spread is None:
+        return ConvolutionalCritic(seen, widths)
+    return ConvolutionalCritic(seen, widths, mean, packed(spread))
 
 
 def turns(data: ArrayData, epochs: float, batch: int, average: float) -> dict[str, Any]:

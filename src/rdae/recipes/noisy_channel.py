@@ -16,8 +16,8 @@ from rdae.distortions import Distortion
 from rdae.errors import DataError
 from rdae.likelihoods import Bernoulli, Gaussian, Likelihood, Rescaled
 from rdae.networks.dense import DenseDecoder, DenseEncoder
+from rdae.networks.halved import Halved, HalvedDecoder, halved
 from rdae.networks.images import ImageDecoder, ImageEncoder
-from rdae.networks.mixed import MixedDecoder
 from rdae.priors.latent import LatentPrior
 
 __all__ = [
@@ -60,14 +60,20 @@ def likelihood_for(data: ArrayData, binarisation: Binarisation) -> Likelihood:
 def encoder_for(
     data: ArrayData, features: int, network: str, hidden: Sequence[int], widths: Sequence[int]
 ) -> nn.Module:
-    """An encoder of examples, convolutional or dense, as `kind_of_network` says; mixed networks have a dense one.
+    """An encoder of examples, as `kind_of_network` says.
 
     Raises:
         DataError: a network for images, and data that are none.
     """
-    if kind_of_network(data, network) == "convolutional":
+    kind, scale = kind_of_network(data, network), scale_of(data)
+    if kind == "convolutional":
         return ImageEncoder(data.event, features, widths)
-    return DenseEncoder(data.event, features, hidden, mean=(scale := scale_of(data)).mean, scale=spread_of(data, scale))
+    spread = spread_of(data, scale)
+    if kind == "halved":
+        mean = halved(scale.mean)
+        spread = None if spread is None else halved(spread)
+        return nn.Sequential(Halved(), DenseEncoder(mean.shape, features, hidden, mean=mean, scale=spread))
+    return DenseEncoder(data.event, features, hidden, mean=scale.mean, scale=spread)
 
 
 def decoder_for(
@@ -83,8 +89,8 @@ def decoder_for(
     kind = kind_of_network(data, network)
     if kind == "convolutional":
         return ImageDecoder(data.event, size, features, tuple(reversed(widths)), bias)
-    if kind == "mixed":
-        return MixedDecoder(data.event, size, hidden, features, widths[0], bias=bias)
+    if kind == "halved":
+        return HalvedDecoder(data.event, size, hidden, features, bias)
     return DenseDecoder(data.event, size, hidden, features, bias=bias)
 
 
@@ -94,15 +100,15 @@ def spread_of(data: ArrayData, scale: Scale) -> Tensor | None:
 
 
 def kind_of_network(data: ArrayData, network: str) -> str:
-    """dense, convolutional or mixed; where `network` is auto, convolutional for images and dense for the rest.
+    """dense, convolutional or halved; where `network` is auto, convolutional for images and dense for the rest.
 
     Raises:
         DataError: there is no such network, or it is for images and the data are none.
     """
     images = len(data.event) == 3
-    if network not in ("auto", "dense", "convolutional", "mixed"):
-        raise DataError(f"There is no network {network!r}. Choose auto, dense, convolutional or mixed.")
-    if network in ("convolutional", "mixed") and not images:
+    if network not in ("auto", "dense", "convolutional", "halved"):
+        raise DataError(f"There is no network {network!r}. Choose auto, dense, convolutional or halved.")
+    if network in ("convolutional", "halved") and not images:
         raise DataError(f"{data.name} holds examples of shape {data.event}, no images. Use network=dense.")
     if network == "auto":
         return "convolutional" if images else "dense"
