@@ -228,5 +228,11 @@ def test_a_convolutional_generator_may_meet_a_dense_critic(name):
         ]
         assert tuple(found) == kinds
         assert pair.critic(pair.model(4)).shape == (4,)
+    sizes = {}
+    for own in ((), (5, 6)):
+        pair = generative_recipe(name, data, None, {**options, "network": "halved", "critic_hidden": own}).model()
+        players = (pair.model, pair.critic)
+        sizes[own] = [[m.out_features for m in p.modules() if isinstance(m, torch.nn.Linear)] for p in players]
+    assert sizes == {(): [[8, 24], [8, 1]], (5, 6): [[8, 24], [5, 6, 1]]}
     with pytest.raises(DataError, match="no network 'round'"):
         generative_recipe(name, data, None, {**options, "critic_network": "round"}).model()

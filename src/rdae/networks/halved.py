@@ -46,6 +46,7 @@ class HalvedDecoder(nn.Module):
         size: latent variables.
         hidden: widths of the layers between.
         features: numbers for each element of an image, `distortion.features`.
+        last: what the small image goes through before it is made larger, a sigmoid, say; without it nothing.
         bias: what the first feature starts at everywhere, of the shape `event`; without it zero.
     """
 
@@ -57,15 +58,17 @@ class HalvedDecoder(nn.Module):
         size: int,
         hidden: Sequence[int] = (512, 512),
         features: int = 1,
+        last: nn.Module | None = None,
         bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.size, self.grid = tuple(event[1:]), (features * event[0], *coarse(event, 1))
         activation, initialise = partial(nn.LeakyReLU, SLOPE), partial(nn.init.kaiming_normal_, a=SLOPE)
         self.layers = dense([size, *hidden, math.prod(self.grid)], activation, initialise)
+        self.last = nn.Identity() if last is None else last
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
 
     def forward(self, z: Tensor) -> Tensor:
-        small = self.layers(z).unflatten(1, self.grid)
+        small = self.last(self.layers(z).unflatten(1, self.grid))
         out = F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
         return biased(out[..., : self.size[0], : self.size[1]], self.bias)

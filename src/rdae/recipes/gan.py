@@ -46,6 +46,7 @@ def gan(
     network: str = "auto",
     critic_network: str = "auto",
     hidden: Sequence[int] = (256, 256, 256),
+    critic_hidden: Sequence[int] = (),
     widths: Sequence[int] = (32, 64, 128),
     critic_steps: int = 1,
     epochs: float = 40.0,
@@ -68,6 +69,7 @@ def gan(
             images at half their size.
         critic_network: the critic's; auto: of the same kind.
         hidden, widths: of dense layers, and channels of convolutions, fine to coarse.
+        critic_hidden: widths of a dense critic's layers, where they are not those of `hidden`.
         critic_steps: turns of the critic for each of the generator.
         epochs: passes over the data, of both players together.
         batch, learning_rate, critic_learning_rate: of the schedule.
@@ -88,7 +90,7 @@ def gan(
 
     def model() -> AdversarialPair:
         return pair_for(data, GAMES[game](), penalties, latent=latent, network=network, critic_network=critic_network,
-                        hidden=hidden, widths=widths, packing=packing)  # fmt: skip
+                        hidden=hidden, critic_hidden=critic_hidden, widths=widths, packing=packing)  # fmt: skip
 
     return AdversarialRecipe(
         name=name, model=model, data=data, test=test, critic_steps=critic_steps, learning_rate=learning_rate,

@@ -32,11 +32,10 @@ def pair_for(
     critic_network: str,
     hidden: Sequence[int],
     widths: Sequence[int],
+    critic_hidden: Sequence[int] = (),
     packing: int = 1,
 ) -> AdversarialPair:
     """A generator of examples like these, from latents N(0, I), and its critic.
-
-    8-bit and binary data are made by a sigmoid, real ones in the scale of each element.
 
     Raises:
         DataError: a number of which there must be one or more is smaller.
@@ -44,22 +43,23 @@ def pair_for(
     for name, value in (("latent", latent), ("packing", packing)):
         if value < 1:
             raise DataError(f"{name} is {value}. Choose 1 or more.")
-    bounded = data.kind in (Kind.BYTES, Kind.BINARY)
-    scale = scale_of(data)
-    last = nn.Sigmoid() if bounded else LatentAffine(scale.mean, scale.std)
-    generator = _generator(kind_of_network(data, network), data.event, latent, hidden, widths)
+    generator = _generator(kind_of_network(data, network), data, latent, hidden, widths)
     seen = critic_network if critic_network != "auto" else network
-    critic = _critic(kind_of_network(data, seen), data, packing, hidden, widths)
-    return AdversarialPair(ImplicitModel(StandardNormalPrior(latent), nn.Sequential(generator, last)), critic, game,
-                           penalties, packing)  # fmt: skip
+    critic = _critic(kind_of_network(data, seen), data, packing, critic_hidden or hidden, widths)
+    return AdversarialPair(ImplicitModel(StandardNormalPrior(latent), generator), critic, game, penalties, packing)
 
 
-def _generator(kind: str, event: Sequence[int], latent: int, hidden: Sequence[int], widths: Sequence[int]) -> nn.Module:
-    if kind == "convolutional":
-        return ImageDecoder(event, latent, 1, tuple(reversed(widths)))
+def _generator(kind: str, data: ArrayData, latent: int, hidden: Sequence[int], widths: Sequence[int]) -> nn.Module:
+    """8-bit and binary data are made by a sigmoid, real ones in the scale of each element."""
+    mean, std = scale_of(data)
     if kind == "halved":
-        return HalvedDecoder(event, latent, hidden)
-    return DenseDecoder(event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE))
+        mean, std = halved(mean), halved(std)
+    last = nn.Sigmoid() if data.kind in (Kind.BYTES, Kind.BINARY) else LatentAffine(mean, std)
+    if kind == "halved":
+        return HalvedDecoder(data.event, latent, hidden, last=last)
+    if kind == "dense":
+        return nn.Sequential(DenseDecoder(data.event, latent, hidden, activation=partial(nn.LeakyReLU, SLOPE)), last)
+    return nn.Sequential(ImageDecoder(data.event, latent, 1, tuple(reversed(widths))), last)
 
 
 def _critic(kind: str, data: ArrayData, packing: int, hidden: Sequence[int], widths: Sequence[int]) -> nn.Module:

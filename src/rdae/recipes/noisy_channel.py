@@ -90,7 +90,7 @@ def decoder_for(
     if kind == "convolutional":
         return ImageDecoder(data.event, size, features, tuple(reversed(widths)), bias)
     if kind == "halved":
-        return HalvedDecoder(data.event, size, hidden, features, bias)
+        return HalvedDecoder(data.event, size, hidden, features, bias=bias)
     return DenseDecoder(data.event, size, hidden, features, bias=bias)
 
 

@@ -21,6 +21,7 @@ def wgan_gp(
     network: str = "auto",
     critic_network: str = "auto",
     hidden: Sequence[int] = (256, 256, 256),
+    critic_hidden: Sequence[int] = (),
     widths: Sequence[int] = (32, 64, 128),
     critic_steps: int = 5,
     epochs: float = 40.0,
@@ -34,13 +35,15 @@ def wgan_gp(
     Args:
         data, test: what to learn from, and held-out examples.
         penalty: weight of the gradient penalty; 10 for images, 0.1 was used for toys in two dimensions.
-        latent, network, critic_network, hidden, widths, critic_steps, epochs, batch, learning_rate,
+        latent, network, critic_network, hidden, critic_hidden, widths, critic_steps, epochs, batch, learning_rate,
             critic_learning_rate, average: as for `gan`.
     """
 
     def model() -> AdversarialPair:
-        return pair_for(data, Wasserstein(), [GradientPenalty(penalty)], latent=latent, network=network,
-                        critic_network=critic_network, hidden=hidden, widths=widths)  # fmt: skip
+        return pair_for(
+            data, Wasserstein(), [GradientPenalty(penalty)], latent=latent, network=network,
+            critic_network=critic_network, hidden=hidden, critic_hidden=critic_hidden, widths=widths,
+        )  # fmt: skip
 
     return AdversarialRecipe(
         name="wgan_gp", model=model, data=data, test=test, critic_steps=critic_steps, learning_rate=learning_rate,
