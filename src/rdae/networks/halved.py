@@ -1,8 +1,8 @@
-"""Images at half their size, for dense networks: a quarter of the numbers, and neighbours that are alike for certain.
+"""Images at half their size, for dense networks: a quarter of the numbers, and neighbours that are alike by nature.
 
 Dense layers have to learn at each pixel anew that neighbours are alike. Given means of 2 x 2 pixels, and made to draw
 at that size, they learn shapes before textures, as networks that grow with the image do (Karras et al. 2018,
-arXiv:1710.10196), at a third of the cost.
+arXiv:1710.10196), at half the cost.
 """
 
 from __future__ import annotations
