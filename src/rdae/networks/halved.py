@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from rdae.networks.critics import SLOPE
 from rdae.networks.dense import dense
-from rdae.networks.images import biased, coarse
+from rdae.networks.images import Framed, coarse
 
 __all__ = ["Halved", "HalvedDecoder", "halved"]
 
 
 def halved(y: Tensor) -> Tensor:
-    """Means of 2 x 2 pixels: `(..., C, H, W)` to `(..., C, H / 2, W / 2)`, rounded up; at an odd border, of those there
-    are."""
+    """Means of 2 x 2 pixels, at an odd border of those there are: `(..., C, H, W)` to `(..., C, H / 2, W / 2)`."""
     flat = F.avg_pool2d(y.reshape(-1, *y.shape[-3:]), 2, ceil_mode=True, count_include_pad=False)
     return flat.reshape(*y.shape[:-2], *flat.shape[-2:])
 
@@ -35,7 +34,7 @@ class Halved(nn.Module):
         return halved(y)
 
 
-class HalvedDecoder(nn.Module):
+class HalvedDecoder(Framed):
     """`(batch, size)` to `(batch, features * channels, H, W)`: dense layers to half the size, made larger bilinearly.
 
     Weights start as large as keeps the size of what passes through them (He et al. 2015, arXiv:1502.01852):
@@ -50,8 +49,6 @@ class HalvedDecoder(nn.Module):
         bias: what the first feature starts at everywhere, of the shape `event`; without it zero.
     """
 
-    bias: Tensor | None
-
     def __init__(
         self,
         event: Sequence[int],
@@ -61,14 +58,12 @@ class HalvedDecoder(nn.Module):
         last: nn.Module | None = None,
         bias: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.size, self.grid = tuple(event[1:]), (features * event[0], *coarse(event, 1))
+        super().__init__(event, bias)
+        self.grid = (features * event[0], *coarse(event, 1))
         activation, initialise = partial(nn.LeakyReLU, SLOPE), partial(nn.init.kaiming_normal_, a=SLOPE)
         self.layers = dense([size, *hidden, math.prod(self.grid)], activation, initialise)
         self.last = nn.Identity() if last is None else last
-        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
 
     def forward(self, z: Tensor) -> Tensor:
         small = self.last(self.layers(z).unflatten(1, self.grid))
-        out = F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return biased(out[..., : self.size[0], : self.size[1]], self.bias)
+        return self.framed(F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rdae.networks.shuffle import depth_to_space
 
-__all__ = ["ImageDecoder", "ImageEncoder", "biased", "coarse"]
+__all__ = ["Framed", "ImageDecoder", "ImageEncoder", "coarse"]
 
 
 def coarse(event: Sequence[int], halvings: int) -> tuple[int, int]:
@@ -34,11 +34,27 @@ class _Residual(nn.Module):
         return x + self.second(F.silu(self.first(F.silu(x))))
 
 
-def biased(out: Tensor, bias: Tensor | None) -> Tensor:
-    """`(batch, features * channels, H, W)` with `bias`, `(channels, H, W)`, added to the first feature."""
-    if bias is None:
-        return out
-    return torch.cat([out[:, : len(bias)] + bias, out[:, len(bias) :]], 1)
+class Framed(nn.Module):
+    """What decoders of images end with: a crop to the size of the data, and where the first feature starts.
+
+    Args:
+        event: shape of one image, `(channels, H, W)`.
+        bias: what the first feature starts at everywhere, of the shape `event`; without it zero.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, event: Sequence[int], bias: Tensor | None) -> None:
+        super().__init__()
+        self.size = tuple(event[1:])
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
+
+    def framed(self, out: Tensor) -> Tensor:
+        """`(batch, features * channels, H or more, W or more)` cropped, `bias` added to the first feature."""
+        out = out[..., : self.size[0], : self.size[1]]
+        if self.bias is None:
+            return out
+        return torch.cat([out[:, : len(self.bias)] + self.bias, out[:, len(self.bias) :]], 1)
 
 
 class ImageEncoder(nn.Module):
@@ -64,7 +80,7 @@ class ImageEncoder(nn.Module):
         return self.last(self.layers(F.pad(2 * y - 1, self.pad, mode="replicate")).flatten(1))
 
 
-class ImageDecoder(nn.Module):
+class ImageDecoder(Framed):
     """`(batch, size)` to `(batch, features * channels, H, W)`: convolutions to four times the channels, depth to space.
 
     Args:
@@ -75,8 +91,6 @@ class ImageDecoder(nn.Module):
         bias: what the first feature starts at everywhere, of the shape `event`; without it zero.
     """
 
-    bias: Tensor | None
-
     def __init__(
         self,
         event: Sequence[int],
@@ -85,17 +99,16 @@ class ImageDecoder(nn.Module):
         widths: Sequence[int] = (128, 64, 32),
         bias: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.size, self.coarse, self.width = tuple(event[1:]), coarse(event, len(widths)), widths[0]
+        super().__init__(event, bias)
+        self.coarse, self.width = coarse(event, len(widths)), widths[0]
         self.first = nn.Linear(size, widths[0] * math.prod(self.coarse))
         self.blocks = nn.ModuleList(_Residual(width) for width in widths)
         self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 3, padding=1) for a, b in pairwise((*widths, widths[-1])))
         self.last = nn.Conv2d(widths[-1], features * event[0], 3, padding=1)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
-        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.first(z).unflatten(1, (self.width, *self.coarse))
         for block, up in zip(self.blocks, self.ups, strict=True):
             h = depth_to_space(F.silu(up(block(h))))
-        return biased(self.last(h)[..., : self.size[0], : self.size[1]], self.bias)
+        return self.framed(self.last(h))

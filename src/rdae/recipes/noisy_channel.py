@@ -65,10 +65,10 @@ def encoder_for(
     Raises:
         DataError: a network for images, and data that are none.
     """
-    kind, scale = kind_of_network(data, network), scale_of(data)
+    kind = kind_of_network(data, network)
     if kind == "convolutional":
         return ImageEncoder(data.event, features, widths)
-    spread = spread_of(data, scale)
+    spread = spread_of(data, scale := scale_of(data))
     if kind == "halved":
         mean = halved(scale.mean)
         spread = None if spread is None else halved(spread)
