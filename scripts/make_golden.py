@@ -35,7 +35,7 @@ def main() -> None:
     GOLDEN.mkdir(parents=True)
     torch.manual_seed(20)
     model = RateDistortionAutoencoder(
-        PyramidEncoder(5), SubbandPrior(5, (8, 8, 8)), SubbandDecoder(SubbandCorrector((8, 8, 8))),
+        PyramidEncoder(5), SubbandPrior(5, (8, 8, 8)), SubbandDecoder(SubbandCorrector((8, 8)), 8),
         RateDistortionRounding(6.0),
     )  # fmt: skip
     _scatter(model)

@@ -66,7 +66,7 @@ def build_tiny():
     return RateDistortionAutoencoder(
         PyramidEncoder(5),
         SubbandPrior(5, channels=TINY_CHANNELS),
-        SubbandDecoder(SubbandCorrector((8, 12, 12))),
+        SubbandDecoder(SubbandCorrector((12, 12)), 12),
         RateDistortionRounding(6.0),
     )
 
@@ -82,7 +82,10 @@ def tiny() -> Tiny:
         torch.manual_seed(20)
         model = build_tiny()
         with torch.no_grad():
-            for layer in model.decoder.corrector.write:  # zero at the start: the test wants to see it act
+            for layer in (
+                *model.decoder.corrector.write,
+                model.decoder.finisher.write,
+            ):  # zero at the start: the test wants to see it act
                 layer.weight.normal_(0, 0.1)
             for level in model.prior.nets:
                 for head in level.heads:  # scattered scales and skews, so that most tables are used

@@ -81,7 +81,10 @@ def test_the_synthesis_graph_is_the_decoder(tiny: Tiny, tiny_codec: Codec) -> No
     whole = [symbols[0], *(space_to_depth(band) for band in symbols[1:])]
     inputs = tiny_codec._coder.synthesis_inputs([x[0].numpy().astype(np.int16) for x in whole], level)
     (pixels,) = model.run("synthesis", {**inputs, "lam": lam.numpy()})
-    np.testing.assert_allclose(pixels, shown.numpy(), atol=1e-4)
+    off = np.abs(pixels - shown.numpy())
+    # what the corrector of pixels sees is rounded: a tie may fall either way, and moves a few samples by a little
+    assert np.mean(off > 1e-4) < 0.01
+    assert off.max() < 4 / 64 * float(step_of(lam))
 
 
 @pytest.mark.parametrize("options", [{"threads": 2}, {"threads": 1, "optimize": False}], ids=str)
@@ -102,7 +105,7 @@ def test_every_layer_learns() -> None:
         out = model(torch.cat([picture(7), picture(8)]), lam)
         (out.terms.rate + lam * out.terms.distortion).sum().backward()
         with torch.no_grad():
-            for layer in model.decoder.corrector.write:
+            for layer in (*model.decoder.corrector.write, model.decoder.finisher.write):
                 layer.weight -= 0.1 * torch.sign(layer.weight.grad)
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not [name for name in still if "low." not in name]
@@ -135,7 +138,10 @@ def test_a_codec_with_steps_and_masking_is_its_model() -> None:
     torch.manual_seed(4)
     model = recipe.model().eval()
     with torch.no_grad():
-        for layer in model.decoder.corrector.write:  # zero at the start: the test wants to see it act
+        for layer in (
+            *model.decoder.corrector.write,
+            model.decoder.finisher.write,
+        ):  # zero at the start: the test wants to see it act
             layer.weight.normal_(0, 0.1)
     codec = Codec(unpack_model(export_subbands(model, recipe, {}), threads=1))
     image, level = photograph(192, 192, 4), 100

@@ -48,7 +48,7 @@ def tiny_model() -> RateDistortionAutoencoder:
     return RateDistortionAutoencoder(
         PyramidEncoder(5),
         SubbandPrior(5, channels=(8, 8, 8)),
-        SubbandDecoder(SubbandCorrector((8, 8, 8))),
+        SubbandDecoder(SubbandCorrector((8, 8), (1, 1))),
         RateDistortionRounding(6.0),
     )
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdae.errors import ShapeError
-from rdae.networks.folded_wavelet import FoldedSynthesis
+from rdae.networks.folded_wavelet import BlocksToPixels, FoldedSynthesis
 from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.wavelet import OPPONENT, opponent_to_rgb, rgb_to_opponent, wavelet_analysis, wavelet_synthesis
 
@@ -156,11 +156,16 @@ def test_steps_that_do_not_fit_are_refused(steps):
         wavelet_analysis(normal(6, 1, 3, 64, 64), 3, steps=steps)
 
 
+def folded_pixels(low, details, unit, dtype=torch.float64, steps=None):
+    blocks = FoldedSynthesis(len(details), dtype, steps)(low.to(dtype), [space_to_depth(d.to(dtype)) for d in details])
+    return BlocksToPixels(dtype)(blocks, unit.to(dtype))
+
+
 def test_folded_synthesis_knows_steps():
     low, details = normal(0, 1, 3, 4, 4), [normal(k + 1, 1, 9, 4 << k, 4 << k) for k in range(3)]
     unit = torch.tensor([0.02], dtype=torch.float64)
     lifted = (opponent_to_rgb(wavelet_synthesis([low, *details], unit, STEPS)) + 0.5).clamp(0, 1)
-    folded = FoldedSynthesis(3, torch.float64, STEPS)(low, [space_to_depth(d) for d in details], unit)
+    folded = folded_pixels(low, details, unit, steps=STEPS)
     torch.testing.assert_close(folded, lifted[0].permute(1, 2, 0), rtol=0, atol=1e-13)
 
 
@@ -205,7 +210,7 @@ def test_folded_synthesis_is_the_lifting_to_float64_accuracy(levels, height, wid
     details = [normal(k + 1, 1, 9, height << k, width << k) for k in range(levels)]
     unit = torch.tensor([0.1], dtype=torch.float64)
     lifted = (opponent_to_rgb(wavelet_synthesis([low, *details], unit)) + 0.5).clamp(0, 1)
-    folded = FoldedSynthesis(levels, torch.float64)(low, [space_to_depth(d) for d in details], unit)
+    folded = folded_pixels(low, details, unit)
     assert float(((lifted > 0) & (lifted < 1)).double().mean()) > 0.2
     torch.testing.assert_close(folded, lifted[0].permute(1, 2, 0), rtol=0, atol=1e-13)
 
@@ -213,6 +218,6 @@ def test_folded_synthesis_is_the_lifting_to_float64_accuracy(levels, height, wid
 def test_folded_synthesis_agrees_in_float32():
     low, details = normal(0, 1, 3, 4, 4), [normal(k + 1, 1, 9, 4 << k, 4 << k) for k in range(3)]
     unit = torch.tensor([0.05], dtype=torch.float64)
-    exact = FoldedSynthesis(3, torch.float64)(low, [space_to_depth(d) for d in details], unit)
-    single = FoldedSynthesis(3)(low.float(), [space_to_depth(d.float()) for d in details], unit.float())
+    exact = folded_pixels(low, details, unit)
+    single = folded_pixels(low, details, unit, torch.float32)
     torch.testing.assert_close(single.double(), exact, rtol=0, atol=1e-6)  # 1/4000 of a grey level

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rdae.networks.wavelet import OPPONENT, Steps, basis_norms, scales_of_bands, wavelet_synthesis
 
-__all__ = ["FoldedSynthesis"]
+__all__ = ["BlocksToPixels", "FoldedSynthesis"]
 
 BANDS = 4  # low, and the three orientations of detail
 PHASES = 4  # of a 2 x 2 block
@@ -88,16 +88,13 @@ def _kernel(low: float, details: tuple[float, float, float]) -> Tensor:
 
 
 class FoldedSynthesis(nn.Module):
-    """`opponent_to_rgb(wavelet_synthesis(...)) + 1/2`, clipped, of folded sub-bands.
+    """`wavelet_synthesis` of folded sub-bands, in blocks of 4 x 4.
 
     Args:
         levels: wavelet levels.
-        dtype: of the pixels.
+        dtype: of the samples.
         steps: of the bands, as for `wavelet_analysis`.
     """
-
-    colour: Tensor
-    middle: Tensor
 
     def __init__(self, levels: int, dtype: torch.dtype = torch.float32, steps: Steps | None = None) -> None:
         super().__init__()
@@ -109,19 +106,14 @@ class FoldedSynthesis(nn.Module):
                 kernel = kernel.unflatten(0, (2, 2, 2, 2)).permute(1, 3, 0, 2, 4, 5, 6).flatten(0, 3)
             self.register_buffer(f"kernel{level}", kernel)
         self.levels = levels
-        # from (opponent colour, pixel of a 4 x 4 block) to (pixel, RGB)
-        opponent, pixels = torch.tensor(OPPONENT, dtype=torch.float64), torch.eye(16, dtype=torch.float64)
-        self.register_buffer("colour", torch.einsum("or,pq->opqr", opponent, pixels).reshape(48, 48))
-        self.register_buffer("middle", torch.full((48,), 0.5))  # of the range of pixels
         self.to(dtype)
 
-    def forward(self, low: Tensor, details: list[Tensor], unit: Tensor) -> Tensor:
-        """RGB pixels in [0, 1], `(H, W, 3)`.
+    def forward(self, low: Tensor, details: list[Tensor]) -> Tensor:
+        """Blocks of 4 x 4 samples of three colours, `(1, 48, h, w)`, in the unit of the sub-bands.
 
         Args:
             low: coarsest band, `(1, 3, h, w)`, h and w even.
             details: folded, coarse to fine, `(1, 36, h / 2, w / 2)`, `(1, 36, h, w)`, ...
-            unit: of all sub-bands, in units of the pixels, `(1,)`.
         """
         x = F.pixel_unshuffle(low.flatten(0, 1)[:, None], 2)
         for level, detail in zip(range(self.levels, 0, -1), details, strict=True):
@@ -130,6 +122,35 @@ class FoldedSynthesis(nn.Module):
             x = F.conv2d(self.border(bands), getattr(self, f"kernel{level}"))
             if level > 1:
                 x = F.pixel_shuffle(x, 2)
-        blocks = torch.addmm(self.middle, x.reshape(48, height * width).T, self.colour * unit)
-        pixels = blocks.reshape(height, width, 4, 12).transpose(1, 2).reshape(4 * height, 4 * width, 3)
+        return x.flatten(0, 1)[None]
+
+
+class BlocksToPixels(nn.Module):
+    """`opponent_to_rgb(blocks) + 1/2`, clipped, by one matrix product that lays blocks out as rows.
+
+    Args:
+        dtype: of the pixels.
+    """
+
+    colour: Tensor
+    middle: Tensor
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        # from (opponent colour, pixel of a 4 x 4 block) to (pixel, RGB)
+        opponent, pixels = torch.tensor(OPPONENT, dtype=torch.float64), torch.eye(16, dtype=torch.float64)
+        self.register_buffer("colour", torch.einsum("or,pq->opqr", opponent, pixels).reshape(48, 48))
+        self.register_buffer("middle", torch.full((48,), 0.5))  # of the range of pixels
+        self.to(dtype)
+
+    def forward(self, blocks: Tensor, unit: Tensor) -> Tensor:
+        """RGB pixels in [0, 1], `(4 h, 4 w, 3)`.
+
+        Args:
+            blocks: `(1, 48, h, w)` as `FoldedSynthesis` makes them.
+            unit: theirs, in units of the pixels, `(1,)`.
+        """
+        height, width = blocks.shape[-2:]
+        rows = torch.addmm(self.middle, blocks.reshape(48, height * width).T, self.colour * unit)
+        pixels = rows.reshape(height, width, 4, 12).transpose(1, 2).reshape(4 * height, 4 * width, 3)
         return pixels.clamp(0, 1)

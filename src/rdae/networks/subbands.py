@@ -1,9 +1,9 @@
-"""Decoder of the photograph codec: corrections to dequantised sub-bands in networks of bytes, then the inverse wavelet.
+"""Decoder of the photograph codec: sub-bands corrected in networks of bytes, the inverse wavelet, pixels corrected.
 
 A zero is not the best estimate of a coefficient that was rounded to zero next to an edge, and the middle of a bin is
 not its mean. From coarse to fine, a network reads the symbols of a level, those of the coarser one and what it thought
 there, and adds to each coefficient a correction in 64ths of the step. Its last layers start at zero, so training starts
-at the linear path.
+at the linear path. What the inverse wavelet makes of them is corrected once more, see `networks.block_corrector`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdae.errors import ModelError
+from rdae.networks.block_corrector import BLOCK, BlockCorrector, contrast
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.exact import compand
 from rdae.networks.gains import LAM_RANGE
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.wavelet import Pyramid, Steps, opponent_to_rgb, wavelet_synthesis
+from rdae.networks.wavelet import Steps, opponent_to_rgb, wavelet_synthesis
 
 __all__ = [
     "BYTES_PER_STEP", "FOLDED_BANDS", "KNOTS", "SubbandCorrector", "SubbandDecoder", "planes", "quality_bytes",
@@ -29,6 +31,7 @@ __all__ = [
 BYTES_PER_STEP = 64
 FOLDED_BANDS = 36  # nine bands of four phases
 KNOTS = 8  # of lam
+HANDED = 20  # channels handed on to pixels: with 72 of symbols and 8 of the quality a multiple of 4, which is fastest
 
 
 def raised(width: int) -> int:
@@ -52,19 +55,26 @@ def planes(values: Tensor, like: Tensor) -> Tensor:
     return values[..., None, None].expand(-1, -1, *like.shape[-2:])
 
 
+def folded_bytes(symbols: Tensor) -> Tensor:
+    """What networks of bytes read of the symbols of a level, `(B, 9, H, W)`: `(B, 72, H / 2, W / 2)`."""
+    return split_signs(space_to_depth(compand(symbols)))
+
+
 class SubbandCorrector(nn.Module):
-    """Corrections to the finest levels of a symbol pyramid, in bytes from coarse to fine.
+    """Corrections to levels of a symbol pyramid, in bytes from coarse to fine; the finest one is left to its pixels.
 
     Args:
-        widths: channels at level 1, 2, ...; coarser levels are not corrected.
+        widths: channels at level 2, 3, ...; coarser levels are not corrected.
         blocks: at each level, after the first layer.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 64), blocks: tuple[int, ...] = (1, 1, 1)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (64, 64), blocks: tuple[int, ...] = (1, 1)) -> None:
         super().__init__()
-        self.corrected = len(widths)
+        self.coarsest = len(widths) + 1
         coarser = (*(raised(width) for width in widths[1:]), 0)
-        self.raise_ = nn.ModuleList(ByteConv(width, 4 * raised(width)) for width in widths[1:])
+        self.raise_ = nn.ModuleList(
+            ByteConv(width, 4 * more) for width, more in zip(widths, (HANDED, *coarser), strict=False)
+        )
         self.read = nn.ModuleList(
             ByteConv(2 * FOLDED_BANDS + 18 + more + KNOTS, width, 3, planes=KNOTS)
             for width, more in zip(widths, coarser, strict=True)
@@ -74,37 +84,38 @@ class SubbandCorrector(nn.Module):
         )
         self.write = nn.ModuleList(ByteConv(width, FOLDED_BANDS, gain=0.0) for width in widths)
 
-    def forward(self, symbols: list[Tensor], lam: Tensor) -> list[Tensor]:
-        """Folded corrections in units of the step, coarse to fine; symbols as the encoder lays them out."""
-        with torch.autocast(lam.device.type, enabled=False):  # bytes do not survive 16-bit floats
-            return self._corrections([q.float() for q in symbols[-self.corrected - 1 :]], quality_bytes(lam.float()))
+    def forward(self, symbols: list[Tensor], quality: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Folded corrections in units of the step, coarse to fine, and bytes that it hands on, `(B, 20, h, w)`.
 
-    def _corrections(self, symbols: list[Tensor], quality: Tensor) -> list[Tensor]:
+        Args:
+            symbols: as the encoder lays them out, the finest last.
+            quality: `quality_bytes`, `(B, 8)`.
+        """
         corrections = []
-        h: Tensor | None = None
-        for level in range(self.corrected, 0, -1):
-            k = level - 1
-            own = split_signs(space_to_depth(compand(symbols[-level])))
-            inputs = [own, split_signs(compand(symbols[-level - 1]))]
-            if h is not None:
-                inputs.append(depth_to_space(to_byte(self.raise_[k](h))))
-            h = to_byte(self.read[k](torch.cat([*inputs, planes(quality, own)], 1)))
-            h = self.blocks[k](h)
+        handed: list[Tensor] = []
+        for level in range(self.coarsest, 1, -1):
+            k = level - 2
+            own = folded_bytes(symbols[-level])
+            inputs = [own, split_signs(compand(symbols[-level - 1])), *handed, planes(quality, own)]
+            h = self.blocks[k](to_byte(self.read[k](torch.cat(inputs, 1))))
             corrections.append(to_signed(self.write[k](h)) / BYTES_PER_STEP)
-        return corrections
+            handed = [depth_to_space(to_byte(self.raise_[k](h)))]
+        return corrections, handed[0]
 
 
 class SubbandDecoder(nn.Module):
-    """Symbols to RGB: corrected sub-bands, then the inverse wavelet.
+    """Symbols to RGB: corrected sub-bands, the inverse wavelet, corrected pixels.
 
     Args:
-        corrector: computes the corrections; None builds one of the usual size.
+        corrector: of sub-bands; None builds one of the usual size.
+        width: channels of the corrector of pixels.
         steps: of the bands, those of the encoder; None for equal ones.
     """
 
-    def __init__(self, corrector: SubbandCorrector | None = None, steps: Steps | None = None) -> None:
+    def __init__(self, corrector: SubbandCorrector | None = None, width: int = 64, steps: Steps | None = None) -> None:
         super().__init__()
         self.corrector, self.steps = corrector or SubbandCorrector(), steps
+        self.finisher = BlockCorrector(2 * FOLDED_BANDS + HANDED + KNOTS, KNOTS, width)
 
     def forward(self, symbols: list[Tensor], lam: Tensor) -> Tensor:
         """The reconstruction, `(B, 3, H, W)`, not clipped.
@@ -116,13 +127,34 @@ class SubbandDecoder(nn.Module):
         Raises:
             ModelError: the pyramid has too few levels.
         """
-        least = self.corrector.corrected + 1  # the coarsest level that is corrected reads the one above it
+        with torch.autocast(lam.device.type, enabled=False):  # bytes do not survive 16-bit floats
+            blocks, told = self.blocks([q.float() for q in symbols], lam.float())
+            return self.finished(blocks, told, lam.float())
+
+    def blocks(self, symbols: list[Tensor], lam: Tensor) -> tuple[Tensor, Tensor]:
+        """What the inverse wavelet makes of corrected sub-bands, in units of the step, and what its corrector is told.
+
+        Returns:
+            `(B, 48, H / 4, W / 4)`, see `block_corrector.contrast`, and bytes of as many rows and columns.
+
+        Raises:
+            ModelError: the pyramid has too few levels.
+        """
+        least = self.corrector.coarsest + 1  # the coarsest level that is corrected reads the one above it
         if len(symbols) <= least:
             raise ModelError(
                 f"The decoder needs a low band and at least {least} levels, but got {len(symbols)} sub-bands in all. "
                 f"Build encoder and prior with levels={least} or more."
             )
-        corrections = self.corrector(symbols, lam)
-        kept = len(symbols) - len(corrections)
-        changed = [q + depth_to_space(c) for q, c in zip(symbols[kept:], corrections, strict=True)]
-        return opponent_to_rgb(wavelet_synthesis(Pyramid([*symbols[:kept], *changed]), step_of(lam), self.steps)) + 0.5
+        quality = quality_bytes(lam)
+        corrections, handed = self.corrector(symbols, quality)
+        *bands, finest = symbols
+        first = len(bands) - len(corrections)
+        changed = [q + depth_to_space(c) for q, c in zip(bands[first:], corrections, strict=True)]
+        shown = wavelet_synthesis([*bands[:first], *changed, finest], steps=self.steps)
+        return F.pixel_unshuffle(shown, BLOCK), torch.cat([folded_bytes(finest), handed, planes(quality, handed)], 1)
+
+    def finished(self, blocks: Tensor, told: Tensor, lam: Tensor) -> Tensor:
+        """Pixels, `(B, 3, H, W)`, of blocks that the corrector of pixels has changed."""
+        blocks = blocks + self.finisher(contrast(blocks), told) / BYTES_PER_STEP
+        return opponent_to_rgb(F.pixel_shuffle(blocks, BLOCK) * step_of(lam)[:, None, None, None]) + 0.5

@@ -61,6 +61,12 @@ class ByteGraph:
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [1, count, 1, 1]))
         return name
 
+    def signed(self, name: str, channels: int) -> str:
+        """Float32 numbers, `(1, channels, h, w)`, as signed bytes: clipped to [-128, 127] and rounded."""
+        shape: list[str | int | None] = [1, channels, f"{name}_h", f"{name}_w"]
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return self._add("QuantizeLinear", [name, self._constant(np.float32(1)), self._constant(np.uint8(SIGNED_ZERO))])
+
     def planes(self, told: str, like: str) -> str:
         """Constant planes of such bytes, of the height and width of another value."""
         size = self._add("Shape", [like], start=2)
@@ -68,11 +74,18 @@ class ByteGraph:
             "Expand", [told, self._add("Concat", [self._constant(np.ones(2, dtype=np.int64)), size], axis=0)]
         )
 
-    def conv(self, x: str, layer: ByteConv, *, zero: int = 0) -> str:
-        """A layer; its output is `round(sum * step) + zero`, clipped to a byte."""
-        return self.convs(x, [(layer, 1.0)], zero=zero)
+    def conv(self, x: str, layer: ByteConv, *, zero: int = 0, zero_in: int = 0) -> str:
+        """A layer; its output is `round(sum * step) + zero`, clipped to a byte.
 
-    def convs(self, x: str, layers: list[tuple[ByteConv, float]], *, zero: int = 0) -> str:
+        Args:
+            x: its input.
+            layer: its weights.
+            zero: the byte that stands for 0 in what it computes.
+            zero_in: the same of what it reads.
+        """
+        return self.convs(x, [(layer, 1.0)], zero=zero, zero_in=zero_in)
+
+    def convs(self, x: str, layers: list[tuple[ByteConv, float]], *, zero: int = 0, zero_in: int = 0) -> str:
         """Layers of one kernel size side by side, each with the unit of its output, a power of two."""
         parts = [_in_steps(layer, unit) for layer, unit in layers]
         whole, steps, bias = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -80,9 +93,9 @@ class ByteGraph:
         return self._add(
             "QLinearConv",
             [
-                x, self._constant(np.float32(1)), self._constant(np.uint8(0)), self._array(whole), self._array(steps),
-                self._constant(np.zeros(len(whole), dtype=np.int8)), self._constant(np.float32(1)),
-                self._constant(np.uint8(zero)), self._array(bias),
+                x, self._constant(np.float32(1)), self._constant(np.uint8(zero_in)),
+                self._array(whole), self._array(steps), self._constant(np.zeros(len(whole), dtype=np.int8)),
+                self._constant(np.float32(1)), self._constant(np.uint8(zero)), self._array(bias),
             ],
             kernel_shape=[kernel] * 2, pads=[padding] * 4,
         )  # fmt: skip
@@ -92,10 +105,11 @@ class ByteGraph:
         mixed = self.conv(self.concat(h, *more), block.mix)
         return self.add(h, self.conv(mixed, block.change, zero=SIGNED_ZERO))
 
-    def add(self, h: str, change: str) -> str:
-        """`h + change` for a signed change, clipped to a byte."""
-        one, zero, middle = (self._constant(x) for x in (np.float32(1), np.uint8(0), np.uint8(SIGNED_ZERO)))
-        return self._add("QLinearAdd", [h, one, zero, change, one, middle, one, zero], domain="com.microsoft")
+    def add(self, h: str, change: str, *, zero: int = 0) -> str:
+        """`h + change` for a signed change, clipped to a byte; `zero` is the byte that stands for 0 in h."""
+        one, none = self._constant(np.float32(1)), self._constant(np.uint8(0))
+        middle, own = self._constant(np.uint8(SIGNED_ZERO)), self._constant(np.uint8(zero))
+        return self._add("QLinearAdd", [h, one, own, change, one, middle, one, none], domain="com.microsoft")
 
     def concat(self, *parts: str) -> str:
         """Channels of all parts, joined with channels last: a state lies so already, and so convolutions read it."""
@@ -112,20 +126,24 @@ class ByteGraph:
         """Bytes as float32 numbers, `unit * (x - zero)`."""
         return self._add("DequantizeLinear", [x, self._constant(np.float32(unit)), self._constant(np.uint8(zero))])
 
-    def finish(self, outputs: dict[str, str], *, state: str | None = None, dtype: int = TensorProto.UINT8) -> bytes:
+    def finish(
+        self, outputs: dict[str, str], *, state: str | None = None, floats: dict[str, str] | None = None
+    ) -> bytes:
         """The graph.
 
         Args:
             outputs: which computed value each output is.
             state: a value for the graphs that follow, the first output, `next`: channels last, see `state`.
-            dtype: of all outputs.
+            floats: further outputs, of float32.
         """
         nodes, values = list(self._nodes), []
         if state:
             nodes.append(helper.make_node("Transpose", [state], ["next"], perm=[0, 2, 3, 1]))
-            values.append(helper.make_tensor_value_info("next", dtype, [1, "next_h", "next_w", None]))
-        nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
-        values += [helper.make_tensor_value_info(name, dtype, [1, None, f"{name}_h", f"{name}_w"]) for name in outputs]
+            values.append(helper.make_tensor_value_info("next", TensorProto.UINT8, [1, "next_h", "next_w", None]))
+        for kind, named in ((TensorProto.UINT8, outputs), (TensorProto.FLOAT, floats or {})):
+            nodes += [helper.make_node("Identity", [value], [name]) for name, value in named.items()]
+            shapes = {name: [1, None, f"{name}_h", f"{name}_w"] for name in named}
+            values += [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
         arrays = [numpy_helper.from_array(array, name) for name, array in self._arrays.items()]
         graph = helper.make_graph(nodes, "bytes", self._inputs, values, arrays)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]

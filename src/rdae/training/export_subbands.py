@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, compose
+from onnx import compose
 from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
@@ -17,12 +17,13 @@ from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.pyramid_order import groups_of_level
 from rdae.errors import ModelError
+from rdae.networks.block_corrector import SAMPLES, BlockCorrector, contrast
 from rdae.networks.bytes import ByteConv
 from rdae.networks.exact import EXACT_LIMIT
-from rdae.networks.folded_wavelet import FoldedSynthesis
+from rdae.networks.folded_wavelet import BlocksToPixels, FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
 from rdae.networks.shuffle import space_to_depth
-from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandDecoder, quality_bytes
+from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandCorrector, SubbandDecoder, quality_bytes
 from rdae.networks.wavelet import Steps
 from rdae.priors.subbands import TOLD, SubbandPrior
 from rdae.training.byte_graphs import ByteGraph
@@ -49,17 +50,29 @@ class _Analysis(nn.Module):
 
 
 class _Wavelet(nn.Module):
-    """Folded symbols (int16) and corrections (float32) to pixels in [0, 1], `(H, W, 3)`."""
+    """Folded symbols (int16) and corrections (float32) to blocks in units of the step, and their contrast."""
 
-    def __init__(self, levels: int, corrected: int, steps: Steps | None) -> None:
+    def __init__(self, levels: int, coarsest: int, steps: Steps | None) -> None:
         super().__init__()
-        self.levels, self.corrected, self.wavelet = levels, corrected, FoldedSynthesis(levels, steps=steps)
+        self.levels, self.coarsest, self.wavelet = levels, coarsest, FoldedSynthesis(levels, steps=steps)
 
-    def forward(self, lam: Tensor, low: Tensor, *inputs: Tensor) -> Tensor:
+    def forward(self, low: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         details = [q.float() for q in inputs[: self.levels]]
-        kept = self.levels - self.corrected
-        changed = [q + c for q, c in zip(details[kept:], inputs[self.levels :], strict=True)]
-        return self.wavelet(low.float(), [*details[:kept], *changed], step_of(lam))
+        first = self.levels - self.coarsest  # that is corrected; the last, finest one is not
+        changed = [q + c for q, c in zip(details[first:-1], inputs[self.levels :], strict=True)]
+        blocks = self.wavelet(low.float(), [*details[:first], *changed, details[-1]])
+        return blocks, contrast(blocks)
+
+
+class _Pixels(nn.Module):
+    """Blocks and their correction, in units of the step, to pixels in [0, 1], `(H, W, 3)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = BlocksToPixels()
+
+    def forward(self, lam: Tensor, blocks: Tensor, change: Tensor) -> Tensor:
+        return self.pixels(blocks + change, step_of(lam))
 
 
 def _analysis(encoder: PyramidEncoder) -> bytes:
@@ -105,32 +118,50 @@ def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
 
 
 def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
-    """Symbols, and what networks of bytes see of them, to pixels: the corrections, joined to the wavelet."""
-    corrector = decoder.corrector
-    count = corrector.corrected
+    """Symbols, and what networks of bytes see of them, to pixels: both correctors, joined to wavelet and colours."""
+    coarsest = decoder.corrector.coarsest
+    details = {f"detail{level}": _folded(levels, level, torch.int16) for level in range(levels, 0, -1)}
+    low = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
+    changes = {f"correction{level}": _folded(levels, level, torch.float32) for level in range(coarsest, 1, -1)}
+    blocks = {name: torch.zeros(1, SAMPLES, 4, 6) for name in ("blocks", "change")}
+    wavelet = to_onnx(_Wavelet(levels, coarsest, decoder.steps), low | details | changes, ["blocks", "contrast"])
+    pixels = to_onnx(_Pixels(), {"lam": torch.ones(1)} | blocks, ["pixels"])
+    return _joined(_corrections(decoder.corrector), wavelet, _block_changes(decoder.finisher), pixels)
+
+
+def _corrections(corrector: SubbandCorrector) -> bytes:
+    """What the networks see of the symbols to corrections, and to what is told to the corrector of blocks."""
     graph = ByteGraph()
     quality = graph.told("quality", KNOTS)
-    seen = {level: graph.input(f"g.detail{level}", 2 * FOLDED_BANDS) for level in range(count + 1, 0, -1)}
-    h, corrections = "", {}
-    for level in range(count, 0, -1):
-        k = level - 1
-        read: Any = corrector.read[k]
-        inputs = [seen[level], graph.depth_to_space(seen[level + 1])]
-        if level < count:
-            inputs.append(graph.depth_to_space(graph.conv(h, corrector.raise_[k])))  # type: ignore[arg-type]
-        h = graph.conv(graph.concat(*inputs, graph.planes(quality, seen[level])), read)
-        blocks: Any = corrector.blocks[k]
+    seen = {level: graph.input(f"g.detail{level}", 2 * FOLDED_BANDS) for level in range(corrector.coarsest + 1, 0, -1)}
+    handed: list[str] = []
+    corrections = {}
+    for level in range(corrector.coarsest, 1, -1):
+        k = level - 2
+        read, raise_, write, blocks = (
+            cast("Any", part[k]) for part in (corrector.read, corrector.raise_, corrector.write, corrector.blocks)
+        )
+        inputs = [seen[level], graph.depth_to_space(seen[level + 1]), *handed, graph.planes(quality, seen[level])]
+        h = graph.conv(graph.concat(*inputs), read)
         for block in blocks:
             h = graph.block(h, block)
-        change = graph.conv(h, corrector.write[k], zero=SIGNED_ZERO)  # type: ignore[arg-type]
+        change = graph.conv(h, write, zero=SIGNED_ZERO)
         corrections[f"correction{level}"] = graph.floats(change, 1 / BYTES_PER_STEP, SIGNED_ZERO)
-    examples: dict[str, Tensor] = {"lam": torch.ones(1), "low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
-    for level in range(levels, 0, -1):
-        examples[f"detail{level}"] = _folded(levels, level, torch.int16)
-    for level in range(count, 0, -1):
-        examples[f"correction{level}"] = _folded(levels, level, torch.float32)
-    last = to_onnx(_Wavelet(levels, count, decoder.steps), examples, ["pixels"])
-    return _joined(graph.finish(corrections, dtype=TensorProto.FLOAT), last)
+        handed = [graph.depth_to_space(graph.conv(h, raise_))]
+    told = graph.concat(seen[1], *handed, graph.planes(quality, seen[1]))
+    return graph.finish({"told": told}, floats=corrections)
+
+
+def _block_changes(corrector: BlockCorrector) -> bytes:
+    """Contrast of blocks, and what is told beside it, to their change."""
+    graph = ByteGraph()
+    seen, told = graph.signed("contrast", SAMPLES), graph.input("told", corrector.hear.weight.shape[1])
+    read = graph.conv(seen, corrector.read, zero=SIGNED_ZERO, zero_in=SIGNED_ZERO)
+    h = graph.add(read, graph.conv(told, corrector.hear, zero=SIGNED_ZERO), zero=SIGNED_ZERO)
+    for block in cast("Any", corrector.blocks):
+        h = graph.block(h, block)
+    change = graph.conv(h, corrector.write, zero=SIGNED_ZERO)
+    return graph.finish({}, floats={"change": graph.floats(change, 1 / BYTES_PER_STEP, SIGNED_ZERO)})
 
 
 def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
@@ -139,14 +170,18 @@ def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(1, FOLDED_BANDS, side >> level, 3 * (side >> level + 1), dtype=dtype)
 
 
-def _joined(first: bytes, last: bytes) -> bytes:
-    """One graph of two: what the first computes under the name of an input of the last is that input."""
-    models = [onnx.load_model_from_string(part) for part in (first, last)]
-    for model, prefix in zip(models, ("bytes.", "wavelet."), strict=True):
-        _rename(model, prefix, keep={value.name for value in (*model.graph.input, *model.graph.output)})
+def _joined(*parts: bytes) -> bytes:
+    """One graph of several: what one computes under the name of an input of a later one is that input."""
+    models = [onnx.load_model_from_string(part) for part in parts]
+    for number, model in enumerate(models):
+        _rename(model, f"{number}.", keep={value.name for value in (*model.graph.input, *model.graph.output)})
         model.ir_version = models[0].ir_version
-    shared = [(value.name, value.name) for value in models[0].graph.output]
-    return compose.merge_models(models[0], models[1], io_map=shared).SerializeToString(deterministic=True)
+    whole, *others = models
+    for model in others:
+        wanted = {value.name for value in model.graph.input}
+        shared = [(value.name, value.name) for value in whole.graph.output if value.name in wanted]
+        whole = compose.merge_models(whole, model, io_map=shared)
+    return whole.SerializeToString(deterministic=True)
 
 
 def _rename(model: onnx.ModelProto, prefix: str, keep: set[str]) -> None:
@@ -214,7 +249,7 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         "name": recipe.name,
         "coder": "pyramid",
         "skews": prior.density.skew_max + 1,
-        "corrected": decoder.corrector.corrected,
+        "corrected": decoder.corrector.coarsest,
         "levels": levels,
         "tile": TILE,
         "halo": [HALO_ENCODER, HALO_DECODER],
