@@ -165,7 +165,8 @@ def train(model: RateDistortionAutoencoder, recipe: Any, data: Coded, options: a
         rate = options.rate * min(1.0, (step + 1) / 100, (1 - step / options.steps) / 0.6)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        y, blocks, told, lam, bpp = drawn(data, np.random.default_rng([options.seed, step]), options.batch, options.size)
+        rng = np.random.default_rng([options.seed, step])
+        y, blocks, told, lam, bpp = drawn(data, rng, options.batch, options.size)
         found = decoder.finished(blocks, told, lam)
         loss = (lam * model.distortion(y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()
         optimizer.zero_grad()
