@@ -40,7 +40,7 @@ class NetworkBytes:
 
     Args:
         quality: bytes that tell of the quality, a row for each level of it.
-        corrected: number of wavelet levels that the synthesis corrects; it also sees the one above them.
+        corrected: the coarsest wavelet level that the synthesis corrects; it also sees the one above.
     """
 
     def __init__(self, quality: np.ndarray, corrected: int) -> None:
