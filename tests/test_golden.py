@@ -1,4 +1,4 @@
-"""Streams we promised to read for ever: same symbols (their checksum is in the file), pixels within a grey level, but for ties."""
+"""Streams we promised to read for ever: same symbols (their checksum is in the file), pixels alike within a grey level."""
 
 from __future__ import annotations
 
