@@ -1,4 +1,4 @@
-"""Streams we promised to read for ever: same symbols (their checksum is in the file), pixels alike within a grey level."""
+"""Streams we promised to read for ever: same symbols (their checksum is in the file), pixels within one grey level."""
 
 from __future__ import annotations
 
