@@ -78,7 +78,7 @@ def code(model: RateDistortionAutoencoder, recipe: Any, photographs: list[Path],
 
     def kept(kind: str, array: np.ndarray) -> list:
         start = files[kind].tell()
-        files[kind].write(np.ascontiguousarray(array.astype(KINDS[kind])).tobytes())
+        files[kind].write(array.astype(KINDS[kind]).tobytes())
         return [start, list(array.shape)]
 
     for path in photographs:
@@ -160,7 +160,7 @@ def train(model: RateDistortionAutoencoder, recipe: Any, data: Coded, options: a
         finisher.load_state_dict(state["finisher"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-    loss_sum = torch.zeros(())
+    losses: list[float] = []
     for step in range(first, options.steps):
         rate = options.rate * min(1.0, (step + 1) / 100, (1 - step / options.steps) / 0.6)
         for group in optimizer.param_groups:
@@ -173,11 +173,11 @@ def train(model: RateDistortionAutoencoder, recipe: Any, data: Coded, options: a
         loss.backward()
         optimizer.step()
         average.update()
-        loss_sum += loss.detach()
+        losses.append(float(loss.detach()))
         if (step + 1) % 200 == 0 or step + 1 == options.steps:
             with open(options.work / "log.jsonl", "a") as log:
-                log.write(json.dumps({"step": step + 1, "loss": float(loss_sum) / 200, "rate": rate}) + "\n")
-            loss_sum.zero_()
+                log.write(json.dumps({"step": step + 1, "loss": float(np.mean(losses)), "rate": rate}) + "\n")
+            losses.clear()
             state = {"step": step + 1, "finisher": finisher.state_dict(), "average": average.state_dict()}
             torch.save(state | {"optimizer": optimizer.state_dict()}, kept.with_suffix(".partial"))
             os.replace(kept.with_suffix(".partial"), kept)
