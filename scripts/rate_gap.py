@@ -2,9 +2,9 @@
 
     python scripts/rate_gap.py FOLDER [--model photo] [--json FILE]
 
-The estimate is the model's own: PyTorch, float densities, its own rounding, no tables. Sides are cut to multiples of
-64. The encoder's shifts of scales, of which the model knows nothing, are switched off: they change both symbols and
-bits (tests/test_codec.py has files with shifts beside the densities that they stand for).
+The estimate is the model's own, of the symbols that the file holds: PyTorch, float densities, no tables. Sides are cut
+to multiples of 64. The encoder's shifts of scales, of which the model knows nothing, are switched off
+(tests/test_codec.py has files with shifts beside the densities that they stand for).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import torch
 from PIL import Image
 
 import rdae
+from rdae.channels import Rounding
 from rdae.coding import pyramid
+from rdae.coding.container import parse
+from rdae.networks.shuffle import depth_to_space
 from rdae.objectives import BITS_PER_NAT
 from rdae.recipes import CODEC_RECIPES
 from rdae.training.start import find_start
@@ -45,10 +48,12 @@ def main() -> None:
             height, width = (side // 64 * 64 for side in pixels.shape[:2])
             pixels = pixels[:height, :width].copy()
             data = codec.compress(pixels, quality)
-            y = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-            lam = torch.tensor([codec.model.lam[codec.level(quality)]], dtype=torch.float32)
+            contents = parse(data)
+            low, *details = (torch.from_numpy(q).float()[None] for q in codec._decode_symbols(contents, path.name))
+            lam = torch.from_numpy(codec.model.lam_of(contents.header.level))
             with torch.no_grad():
-                estimate = float(model(y, lam).terms.rate) * BITS_PER_NAT / 8
+                coded = model.prior([low, *(depth_to_space(q) for q in details)], Rounding(), lam)
+            estimate = float(coded.rate) * BITS_PER_NAT / 8
             gaps.append((len(data), estimate))
         excess = [(real - estimate, (real - estimate - 48) / estimate) for real, estimate in gaps]
         row = {

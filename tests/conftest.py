@@ -16,7 +16,9 @@ from PIL import Image
 
 from rdae.coding.codec import Codec
 from rdae.coding.model import Model, shipped_models, unpack_model
+from rdae.coding.picture import Picture
 from rdae.coding.registry import load
+from rdae.coding.tiles import Box
 
 hypothesis.settings.register_profile("seeded", derandomize=True)  # the same examples in every run
 hypothesis.settings.load_profile("seeded")
@@ -69,6 +71,12 @@ def build_tiny():
         SubbandDecoder(SubbandCorrector((12, 12)), 12),
         RateDistortionRounding(6.0),
     )
+
+
+def first_look(codec: Codec, picture: Picture, tile: Box, level: int) -> list[np.ndarray]:
+    """Latents of a tile that look at the picture alone, as the analysis gives them."""
+    outer, y = codec._window(picture, tile)
+    return codec._within(codec._first_look(y, level), tile, outer)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
+from conftest import first_look, photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -374,15 +374,29 @@ def test_windows_of_the_analysis_do_not_show(each_codec, image, tile):
     codec = each_codec
     level, picture, cut = 200, from_array(image), retiled(codec.model, tile)
     whole_box = tiles.tiles(*picture.size, 2048)[0]
-    whole = codec._latents(picture, whole_box, level)
+    whole = first_look(codec, picture, whole_box, level)
     for box in tiles.tiles(*picture.size, tile)[::2]:
         padded = codec._padded(box)
-        own = cut._latents(picture, box, level)
+        own = first_look(cut, picture, box, level)
         for part, latent, unit in zip(own, whole, codec._coder.latents.values(), strict=True):
             same = latent[(slice(None), *padded.cut(codec._padded(whole_box), unit))]
             # latents reach 3000 steps; float32 keeps 2**-24 of that, sums over five levels lose a few times more
             # at the edge of a bin a masked latent may fall to either side
             assert (np.abs(part - same) > 0.01).mean() <= (0.0 if codec.model.name == "photo" else 2e-4)
+
+
+def test_windows_of_the_second_look_hardly_show(each_codec):
+    """They lack the decoder's halo, so it sees a mirrored edge 128 pixels beyond a tile: hundredths of a step there."""
+    picture, cut = from_array(photograph(384, 900, 5)), retiled(each_codec.model, 192)
+    whole_box = tiles.Box(0, 0, 384, 900)
+    for level in (20, 100, 180):
+        whole = each_codec._latents(picture, whole_box, level)
+        for box in tiles.tiles(384, 900, 192)[::3]:
+            own = cut._latents(picture, box, level)
+            for part, latent, unit in zip(own, whole, cut._coder.latents.values(), strict=True):
+                same = latent[(slice(None), *cut._padded(box).cut(cut._padded(whole_box), unit))]
+                # most by far are equal; near ties in what networks of bytes see, and masked latents, move some
+                assert (np.abs(part - same) > 0.05).mean() < 0.005
 
 
 def test_small_tiles_cost_few_bytes_and_no_quality(codec, tiled):
@@ -482,7 +496,7 @@ def test_latents_and_pixels_are_those_of_pytorch(tiny, tiny_codec, height, width
     box = tiles.tiles(height, width, 2048)[0]
     with torch.no_grad():
         low, *details = tiny.torch.encoder(y, lam_of(tiny_codec, level))
-    ours = tiny_codec._latents(from_array(image), box, level)
+    ours = first_look(tiny_codec, from_array(image), box, level)
     unfolded = [ours[0], *(depth_to_space(torch.from_numpy(x)[None])[0].numpy() for x in ours[1:])]
     for a, b in zip(unfolded, [low, *details], strict=True):
         np.testing.assert_allclose(a, b[0].numpy(), rtol=0, atol=0.01)

@@ -158,8 +158,8 @@ def test_what_networks_name_beyond_the_tables_means_the_last(parts, codec):
 
 def test_a_graph_in_the_place_of_another_gives_nothing_but_a_named_error(parts):
     refused = 0
-    for name in ("analysis", "synthesis", "low", "level2.start", "level1.pass1"):
-        for other in {"analysis", "synthesis", "level3.start", "level3.finish"} - {name}:
+    for name in ("analysis", "synthesis", "reanalysis", "low", "level2.start", "level1.pass1"):
+        for other in {"analysis", "synthesis", "reanalysis", "level3.start", "level3.finish"} - {name}:
             try:  # level 3 in the place of level 2 fits, and only costs bytes
                 use(changed(parts, **{f"graph.{name}": parts[1][f"graph.{other}"]}))
             except ModelError:
@@ -231,12 +231,25 @@ def test_a_number_of_a_table_that_is_not_there_is_refused(parts, name):
         PyramidCoder.of(unpack_model(changed(parts, **{name: parts[1][name][:1]})))
 
 
-@pytest.mark.parametrize("name", ["graph.analysis", "graph.level1.start"])
+@pytest.mark.parametrize("name", ["graph.analysis", "graph.reanalysis", "graph.level1.start"])
 def test_a_damaged_graph_is_named(parts, name):
     graph = parts[1][name].copy()
     for damaged in (graph[: graph.size // 2], np.zeros(10, np.uint8)):
         with pytest.raises(ModelError, match=name.removeprefix("graph.")):
             use(changed(parts, **{name: damaged}))
+
+
+@pytest.mark.parametrize("name", ["analysis", "synthesis", "reanalysis"])
+def test_a_graph_of_the_wrong_type_is_named(parts, name):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(parts[1][f"graph.{name}"].tobytes())
+    for output in model.graph.output:
+        model.graph.node.append(onnx.helper.make_node("Cast", [output.name], [f"{output.name}.whole"], to=6))
+        output.name += ".whole"
+        output.type.tensor_type.elem_type = 6  # int32
+    whole = np.frombuffer(model.SerializeToString(), dtype=np.uint8)
+    with pytest.raises(ModelError, match=f"'{name}' .* do not fit together"):
+        use(changed(parts, **{f"graph.{name}": whole}))
 
 
 def test_a_graph_of_the_wrong_shape_is_named(parts):

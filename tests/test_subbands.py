@@ -8,14 +8,16 @@ import pytest
 import torch
 from conftest import Tiny, build_tiny, photograph
 
-from rdae.channels import UniformNoise
+from rdae.channels import RateDistortionRounding, UniformNoise
 from rdae.coding import pyramid
 from rdae.coding.codec import Codec
-from rdae.coding.model import unpack_model
+from rdae.coding.container import parse
+from rdae.coding.model import Model, unpack_model
+from rdae.coding.second_look import draft
 from rdae.errors import ModelError
 from rdae.networks.bytes import ByteConv
 from rdae.networks.pyramid import PyramidEncoder, step_of
-from rdae.networks.shuffle import space_to_depth
+from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.subbands import SubbandDecoder
 from rdae.networks.wavelet import opponent_to_rgb, wavelet_synthesis
 from rdae.priors.subbands import SubbandPrior
@@ -52,18 +54,19 @@ def without_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_holds_the_symbols_of_the_model(tiny: Tiny, tiny_codec: Codec) -> None:
     """The encoder without PyTorch, given the model's own latents, rounds to the model's own symbols."""
     y = picture(2)
+    channel = RateDistortionRounding(tiny_codec.model.weight("distortion_weight"))
     for level in (20, 60, 100):
         lam = torch.tensor(tiny_codec.model.lam[level : level + 1], dtype=torch.float32)
         with torch.no_grad():
             latents = tiny.torch.encoder(y, lam)
-            coded = tiny.torch.prior(latents, tiny.torch.channel, lam)
+            coded = tiny.torch.prior(latents, channel, lam)
         folded = [latents[0], *(space_to_depth(band) for band in latents[1:])]
         coder = tiny_codec._coder
         stream, symbols = coder.encode([x[0].numpy() for x in folded], level, (128, 192))
         expected = [coded.latent[0], *(space_to_depth(band) for band in coded.latent[1:])]
         pairs = list(zip(symbols, expected, strict=True))
         other = sum(int((mine != theirs[0].numpy()).sum()) for mine, theirs in pairs)
-        assert other < 0.001 * sum(mine.size for mine, _ in pairs)  # tables in 2**-16ths: near ties fall either way
+        assert other < 2e-4 * sum(mine.size for mine, _ in pairs)  # tables in 2**-16ths: near ties fall either way
         bits = float(coded.rate) / np.log(2)
         assert len(stream) * 8 == pytest.approx(bits, rel=0.01)
         for mine, theirs in zip(coder.decode(stream, level, (128, 192), (128, 192)), symbols, strict=True):
@@ -87,12 +90,25 @@ def test_the_synthesis_graph_is_the_decoder(tiny: Tiny, tiny_codec: Codec) -> No
     assert off.max() < 4 / 64 * float(step_of(lam))
 
 
-@pytest.mark.parametrize("options", [{"threads": 2}, {"threads": 1, "optimize": False}], ids=str)
-def test_files_are_the_same_with_any_threads_and_optimisations(tiny: Tiny, tiny_codec: Codec, options: dict) -> None:
+def test_files_are_the_same_with_any_threads(each_codec: Codec) -> None:
+    other = Codec(Model(each_codec.model._arrays, each_codec.model.identity, threads=2))
+    for quality in (5, 40, 80):
+        image = photograph(250, 301, quality)
+        assert other.compress(image, quality) == each_codec.compress(image, quality)
+
+
+def test_files_are_nearly_the_same_without_optimisations(tiny: Tiny, tiny_codec: Codec) -> None:
+    """What the encoder sees at its second look is float: a near tie may fall the other way. Decoding is exact."""
     image = photograph(150, 201, 6)
     data = tiny_codec.compress(image, 40)
-    other = Codec(unpack_model(tiny.data, **options))
-    assert other.compress(image, 40) == data
+    other = Codec(unpack_model(tiny.data, threads=1, optimize=False))
+    again = other.compress(image, 40)
+    assert len(again) == pytest.approx(len(data), rel=1e-3)  # by measurement: some symbols in a thousand
+    first, second = (
+        np.concatenate([q.ravel() for q in codec._decode_symbols(parse(file), "data")])
+        for codec, file in ((tiny_codec, data), (other, again))
+    )
+    assert np.mean(first != second) < 1e-3
     mine, theirs = other.decompress(data).pixels, tiny_codec.decompress(data).pixels
     assert np.abs(mine.astype(int) - theirs).max() <= 1  # the inverse wavelet is float
 
@@ -147,12 +163,18 @@ def test_a_codec_with_steps_and_masking_is_its_model() -> None:
     image, level = photograph(192, 192, 4), 100
     data = codec.compress(image, level / 2)
     lam = torch.tensor(codec.model.lam[level : level + 1], dtype=torch.float32)
+    y = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    channel = RateDistortionRounding(codec.model.weight("distortion_weight"))
     with torch.no_grad():
-        out = model(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, lam)
-    shown = (out.y_hat[0].permute(1, 2, 0).clamp(0, 1) * 255).numpy()
+        low, *details = model.encoder(y, lam)
+        drafts = [torch.from_numpy(draft(space_to_depth(z)[0].numpy())).float()[None] for z in details]
+        symbols = [depth_to_space(q) for q in drafts]
+        made = model.decoder([torch.floor(low + 0.5), *symbols], lam).clamp(0, 1)
+        coded = model.prior([low, *model.encoder.again(y, made, lam, symbols)], channel, lam)
+        shown = (model.decoder(coded.latent, lam)[0].permute(1, 2, 0).clamp(0, 1) * 255).numpy()
     found = codec.decompress(data).pixels
     assert np.sqrt(np.square(found - shown).mean()) < 0.6  # a few near ties fall either way
-    assert 8 * len(data) == pytest.approx(float(out.terms.rate) / np.log(2), rel=0.01, abs=8 * 60)
+    assert 8 * len(data) == pytest.approx(float(coded.rate) / np.log(2), rel=0.01, abs=8 * 60)
 
 
 def test_held_out_pictures_may_be_smaller_than_ms_ssim_can_measure() -> None:
@@ -167,7 +189,7 @@ def test_the_graphs_of_the_prior_hold_bytes_only(tiny: Tiny, tiny_codec: Codec) 
     import onnx
 
     for name in tiny_codec.model._arrays:
-        if name.startswith("graph.") and name not in ("graph.analysis", "graph.synthesis"):
+        if name.startswith("graph.") and name not in ("graph.analysis", "graph.synthesis", "graph.reanalysis"):
             graph = onnx.load_model_from_string(tiny_codec.model.array(name).tobytes()).graph
             assert {node.op_type for node in graph.node} <= {
                 "QLinearConv", "QLinearAdd", "Concat", "DepthToSpace", "Transpose", "Identity", "Shape", "Expand",

@@ -29,13 +29,14 @@ from rdae.coding.container import (
     serialise,
 )
 from rdae.coding.convolutional import FactorisedCoder, HyperpriorCoder, UniversalCoder
-from rdae.coding.model import DAMAGED, Model
+from rdae.coding.model import Model
 from rdae.coding.picture import Picture, from_array
 from rdae.coding.picture_reading import read_picture
 from rdae.coding.pil_images import from_pil
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.rangecoder import SymbolSource
 from rdae.coding.sampling import RandomBits, TableSampler
+from rdae.coding.second_look import look_again
 from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
 from rdae.coding.wishes import check_wishes
 from rdae.errors import FormatError, ImageError, LimitError, ModelError
@@ -264,17 +265,29 @@ class Codec:
         return self._coder.encode([x.astype(np.float32) for x in better], level, size, chosen=True)
 
     def _latents(self, picture: Picture, tile: tiles.Box, level: int) -> list[np.ndarray]:
-        height, width = picture.size
-        outer = tiles.window(tile, self._encoder_halo, height, width, self._unit)
-        y = np.ascontiguousarray(_in_unit(picture, outer).transpose(2, 0, 1)[None])
-        lam = self.model.lam[level : level + 1].astype(np.float32)
-        latents = self.model.run("analysis", {"y": y, "lam": lam})
-        self._must_fit("analysis", latents, self._coder.shapes(outer.height, outer.width))
-        inner = self._padded(tile)
-        return [
-            x[0][(slice(None), *inner.cut(outer, unit))]
-            for x, unit in zip(latents, self._coder.latents.values(), strict=True)
-        ]
+        """Latents of a tile, to be rounded."""
+        outer, y = self._window(picture, tile)
+        latents = self._first_look(y, level)
+        if isinstance(self._coder, PyramidCoder):
+            visible = min(picture.size[0], outer.bottom) - outer.top, min(picture.size[1], outer.right) - outer.left
+            grey = picture.pixels.shape[2] == 1
+            latents = look_again(self.model, self._coder, y, level, latents, visible, grey=grey)
+        return self._within(latents, tile, outer)
+
+    def _window(self, picture: Picture, tile: tiles.Box) -> tuple[tiles.Box, np.ndarray]:
+        """What the encoder looks at for a tile, and its pixels, `(1, 3, H, W)`."""
+        outer = tiles.window(tile, self._encoder_halo, *picture.size, self._unit)
+        return outer, np.ascontiguousarray(_in_unit(picture, outer).transpose(2, 0, 1)[None])
+
+    def _first_look(self, y: np.ndarray, level: int) -> list[np.ndarray]:
+        """Latents of a window, `(1, C, h, w)`, that look at the picture alone."""
+        shapes = [(1, *shape) for shape in self._coder.shapes(*y.shape[-2:])]
+        return self.model.run_to("analysis", {"y": y, "lam": self.model.lam_of(level)}, shapes)
+
+    def _within(self, latents: list[np.ndarray], tile: tiles.Box, outer: tiles.Box) -> list[np.ndarray]:
+        """The part of a window's latents that is the tile's."""
+        inner, units = self._padded(tile), self._coder.latents.values()
+        return [x[0][(slice(None), *inner.cut(outer, unit))] for x, unit in zip(latents, units, strict=True)]
 
     def _decode_symbols(self, contents: Contents, name: str) -> list[np.ndarray]:
         header = contents.header
@@ -317,7 +330,7 @@ class Codec:
     ) -> np.ndarray:
         height, width = size
         out = np.empty((height, width, 1 if grey else 3), dtype=np.uint16 if deep else np.uint8)
-        lam = self.model.lam[level : level + 1].astype(np.float32)
+        lam = self.model.lam_of(level)
         for tile in tiles.tiles(height, width, self._tile):
             outer = tiles.window(tile, self._decoder_halo, height, width, self._unit)
             whole = tiles.Box(0, 0, tiles.padded(height, self._unit), tiles.padded(width, self._unit))
@@ -326,9 +339,8 @@ class Codec:
                 for x, unit in zip(symbols, self._coder.latents.values(), strict=True)
             ]
             inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen, level), "lam": lam}
-            outputs = self.model.run("synthesis", inputs)
-            self._must_fit("synthesis", outputs, [(outer.height, outer.width, 3)], batch=False)
-            y = outputs[0][tile.cut(outer, 1)]
+            (shown,) = self.model.run_to("synthesis", inputs, [(outer.height, outer.width, 3)])
+            y = shown[tile.cut(outer, 1)]
             if grey:
                 y = y.mean(2, keepdims=True)
             y *= np.float32(65535 if deep else 255)  # in place: nobody else reads the output
@@ -348,14 +360,6 @@ class Codec:
         if picture.alpha is not None:
             chunks.append(alpha_chunk(picture.alpha))
         return chunks
-
-    def _must_fit(self, graph: str, outputs: list, shapes: list[tuple[int, int, int]], *, batch: bool = True) -> None:
-        found, due = [np.shape(x) for x in outputs], [(1, *shape) if batch else shape for shape in shapes]
-        if found != due:
-            raise ModelError(
-                f"The graph {graph!r} of model {self.model.name!r} gives {found} where {due} is due: the parts of the "
-                f"file do not fit together. {DAMAGED}"
-            )
 
     def _padded(self, tile: tiles.Box) -> tiles.Box:
         return tiles.Box(

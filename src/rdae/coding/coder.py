@@ -17,7 +17,7 @@ SYMBOL_LIMIT = 32767  # symbols are kept as int16
 # (graph name, float32 inputs) -> outputs
 Run = Callable[[str, dict[str, Any]], list[Any]]
 
-# Chooses the symbols of a tile again: (pixels without padding, (H, W, 3) float32 in [0, 1]; symbols of one pass, as a
+# Chooses the symbols of a tile again: (pixels without padding, (H, W, 3) float32 in [0, 1]; symbols as a
 # coder's `encode` returns them; lam) -> symbols of the same shapes
 Refine = Callable[[np.ndarray, list[np.ndarray], float], list[np.ndarray]]
 

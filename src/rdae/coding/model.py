@@ -16,6 +16,7 @@ import json
 import math
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,30 @@ class Model:
             return session.run(None, inputs)
         except Exception as error:  # the runtime raises classes of its own, all meaning that graph and inputs disagree
             raise ModelError(f"The graph {graph!r} of model {self.name!r} failed: {error}") from error
+
+    def run_to(self, graph: str, inputs: dict[str, Any], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        """Like `run`, for a graph whose outputs must be float32 and of these shapes.
+
+        Raises:
+            ModelError: as `run`, or they are not.
+        """
+        outputs = self.run(graph, inputs)
+        found = [(np.shape(x), str(np.asarray(x).dtype)) for x in outputs]
+        due = [(tuple(shape), "float32") for shape in shapes]
+        if found != due:
+            raise ModelError(
+                f"The graph {graph!r} of model {self.name!r} gives {found} where {due} is due: the parts of the file "
+                f"do not fit together. {DAMAGED}"
+            )
+        return outputs
+
+    def lam_of(self, level: int) -> np.ndarray:
+        """lam of a quality level as graphs take it, `(1,)` float32."""
+        return self.lam[level : level + 1].astype(np.float32)
+
+    def has_graph(self, graph: str) -> bool:
+        """Whether the file holds a graph of that name."""
+        return f"graph.{graph}" in self._arrays
 
     def _session(self, graph: str) -> Any:
         with self._lock:

@@ -34,7 +34,7 @@ from rdae.coding.scale_shifts import (
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
-__all__ = ["PyramidCoder", "PyramidTables"]
+__all__ = ["PyramidCoder", "PyramidTables", "seen_samples"]
 
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
@@ -198,7 +198,7 @@ class PyramidCoder:
             h, named = self._outputs(f"level{net}.start", {"h": h}, 2)
             height, width = (side << self.tables.levels >> level + 1 for side in low_size)
             here = np.zeros((4 * BANDS, height, width), dtype=np.int16)
-            seen = _seen(level, (height, width), visible)
+            seen = seen_samples(level, (height, width), visible)
             groups = groups_of_level(level)
             for k, group in enumerate(groups):
                 q = side.group(
@@ -263,7 +263,7 @@ def _fold(x: np.ndarray) -> np.ndarray:
     return x.reshape(c, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * c, h // 2, w // 2)
 
 
-def _seen(level: int, folded: tuple[int, int], visible: tuple[int, int]) -> np.ndarray:
+def seen_samples(level: int, folded: tuple[int, int], visible: tuple[int, int]) -> np.ndarray:
     """Which samples of a level's sub-bands the picture depends on, `(4, H, W)` by phase; others are zero, not coded."""
     rows, columns = ((-(-side >> level)) + MARGIN for side in visible)
     row = 2 * np.arange(folded[0])[None, :, None] + np.array([0, 0, 1, 1])[:, None, None]

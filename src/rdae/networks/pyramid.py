@@ -36,9 +36,28 @@ class PyramidEncoder(nn.Module):
             y: `(B, 3, H, W)` in [0, 1], sides multiples of `2**(levels + 1)`.
             lam: `(B,)`, nats per squared unit of y; it sets the step.
         """
-        bands = wavelet_analysis(rgb_to_opponent(y - 0.5), self.levels, step_of(lam), self.steps)
+        low, *details = wavelet_analysis(rgb_to_opponent(y - 0.5), self.levels, step_of(lam), self.steps)
+        return Pyramid([low, *self._masked(y, details)])
+
+    def again(self, y: Tensor, shown: Tensor, lam: Tensor, symbols: list[Tensor]) -> list[Tensor]:
+        """Sub-bands for rounding once more, when it is known what the decoder makes of a first choice of symbols.
+
+        The decoder moves coefficients from where their symbols put them. Symbols plus what is still missing, in place
+        of the coefficients, are what it would have to be given if it went on moving them so.
+
+        Args:
+            y: the picture, as for `forward`.
+            shown: what the decoder made of it, of the same shape.
+            lam: as for `forward`.
+            symbols: of all levels, coarse to fine, `(B, 9, h, w)`.
+
+        Returns:
+            Of all levels, the same shapes; the low band stays as it is.
+        """
+        _, *missing = wavelet_analysis(rgb_to_opponent(y - shown), self.levels, step_of(lam), self.steps)
+        return self._masked(y, [q + z for q, z in zip(symbols, missing, strict=True)])
+
+    def _masked(self, y: Tensor, details: list[Tensor]) -> list[Tensor]:
         if not self.masked:
-            return bands
-        low, *details = bands
-        seen = visibility(y, self.levels)
-        return Pyramid([low, *(leaning(z, weight) for z, weight in zip(details, seen, strict=True))])
+            return details
+        return [leaning(z, weight) for z, weight in zip(details, visibility(y, self.levels), strict=True)]

@@ -22,7 +22,7 @@ from rdae.networks.bytes import ByteConv
 from rdae.networks.exact import EXACT_LIMIT
 from rdae.networks.folded_wavelet import BlocksToPixels, FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
-from rdae.networks.shuffle import space_to_depth
+from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandCorrector, SubbandDecoder, quality_bytes
 from rdae.networks.wavelet import Steps
 from rdae.priors.subbands import TOLD, SubbandPrior
@@ -35,6 +35,7 @@ __all__ = ["export_subbands"]
 
 HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
 REACH_MAX, REACH_MAX_LOW = 200, 400
+SECOND_LOOK = 4 / 3  # so much more errors count than in training, when latents say what the decoder fills in itself
 
 
 class _Analysis(nn.Module):
@@ -47,6 +48,18 @@ class _Analysis(nn.Module):
     def forward(self, y: Tensor, lam: Tensor) -> tuple[Tensor, ...]:
         low, *details = self.encoder(y, lam)
         return (low, *(space_to_depth(detail) for detail in details))
+
+
+class _Reanalysis(nn.Module):
+    """Pixels, pixels that the decoder showed, and the folded symbols that it was given, to details anew."""
+
+    def __init__(self, encoder: PyramidEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, y: Tensor, shown: Tensor, lam: Tensor, *symbols: Tensor) -> tuple[Tensor, ...]:
+        details = [depth_to_space(q.float()) for q in symbols]
+        return tuple(space_to_depth(z) for z in self.encoder.again(y, shown.permute(2, 0, 1)[None], lam, details))
 
 
 class _Wavelet(nn.Module):
@@ -80,6 +93,14 @@ def _analysis(encoder: PyramidEncoder) -> bytes:
     side, levels = 2 ** (encoder.levels + 1), encoder.levels
     inputs = {"y": torch.zeros(1, 3, 2 * side, 3 * side), "lam": torch.ones(1)}
     return to_onnx(_Analysis(encoder), inputs, ["low", *(f"detail{level}" for level in range(levels, 0, -1))])
+
+
+def _reanalysis(encoder: PyramidEncoder) -> bytes:
+    """Pixels and what was shown of them to latents."""
+    side, levels = 2 ** (encoder.levels + 1), encoder.levels
+    pixels = {"y": torch.zeros(1, 3, 2 * side, 3 * side), "shown": torch.zeros(2 * side, 3 * side, 3)}
+    symbols = {f"detail{level}": _folded(levels, level, torch.int16) for level in range(levels, 0, -1)}
+    return to_onnx(_Reanalysis(encoder), pixels | {"lam": torch.ones(1)} | symbols, [f"z.{name}" for name in symbols])
 
 
 def _members(graph: ByteGraph, h: str, head: Any) -> dict[str, str]:
@@ -240,7 +261,9 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         raise ModelError(
             f"The encoder's steps are {encoder.steps}, the decoder's {decoder.steps}. Build both with the same steps."
         )
-    graphs = {"analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels)} | _prior_graphs(prior)
+    graphs = {
+        "analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels), "reanalysis": _reanalysis(encoder),
+    } | _prior_graphs(prior)  # fmt: skip
     lam = recipe.lam_of_levels()
     arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
     arrays |= {f"graph.{name}": np.frombuffer(graph, dtype=np.uint8) for name, graph in graphs.items()}
@@ -253,7 +276,7 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         "levels": levels,
         "tile": TILE,
         "halo": [HALO_ENCODER, HALO_DECODER],
-        "distortion_weight": model.channel.weight,
+        "distortion_weight": model.channel.weight * SECOND_LOOK,
         "exact_range_used": round(used, 6),
         **card,
     }

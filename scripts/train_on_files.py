@@ -1,0 +1,225 @@
+"""Trains parts of a photograph codec on files of that codec: a last phase, all else as it is.
+
+Symbols are chosen by the encoder as a file holds them, after its second look at what the decoder makes of a draft. So
+every photograph is coded once, at a few qualities, and its symbols are kept on disk. Then the decoder's networks are
+trained to make the picture of them, or those of the prior to foretell them, on crops, several times as fast as the
+whole model. Losses and weights of qualities are those of `rdae train`. The symbols are those of RUN: once its decoder
+has changed, the encoder chooses others, so another WORK folder for what is trained next makes them anew.
+
+python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part decoder --steps 8000   # an hour of a core
+python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part prior --steps 2000
+
+Goes on from WORK/PART.pt where it was stopped. WORK/PART/ then holds the model: RUN's, with the new weights; with
+--merge also those of the other part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rdae.autoencoder import RateDistortionAutoencoder
+from rdae.channels import Rounding
+from rdae.coding.codec import Codec
+from rdae.coding.container import QUALITY_LEVELS
+from rdae.coding.files import write_text
+from rdae.coding.model import unpack_model
+from rdae.coding.picture import from_array
+from rdae.coding.tiles import Box
+from rdae.data.photographs import find_images, read_rgb
+from rdae.networks.block_corrector import BLOCK
+from rdae.networks.shuffle import depth_to_space
+from rdae.networks.subbands import folded_bytes, planes, quality_bytes
+from rdae.networks.wavelet import wavelet_synthesis
+from rdae.recipes.photo import photo, photo_ssim
+from rdae.training.averaging import WeightAverage
+from rdae.training.checkpoint import save_checkpoint
+from rdae.training.export_subbands import export_subbands
+from rdae.training.start import find_start
+
+RECIPES = {"photo": photo, "photo-ssim": photo_ssim}
+PER_STEP = 64  # blocks are kept in 64ths of the step
+UNIT = 64  # crops begin at multiples of so many pixels
+
+
+class Coded:
+    """Coded photographs on disk: an index, and one file of arrays of 16 bits."""
+
+    def __init__(self, stem: Path) -> None:
+        self.entries: list[dict[str, Any]] = json.loads(stem.with_suffix(".json").read_text())
+        self._data = np.memmap(stem.with_suffix(".int16"), np.int16, "r")
+
+    def crop(self, number: int, name: str, box: Box, unit: int) -> Tensor:
+        """A part of an array of a coded photograph, of which a position covers `unit` pixels, float32."""
+        start, shape = self.entries[number][name]
+        whole = self._data[start : start + math.prod(shape)].reshape(shape)
+        return torch.from_numpy(whole[(slice(None), *box.cut(Box(0, 0, 0, 0), unit))].astype(np.float32))
+
+
+def drawn(data: Coded, step: int, options: argparse.Namespace) -> tuple[list[tuple[int, Box]], Tensor, Tensor]:
+    """Crops of a step: number and place of each, lam, bits per pixel."""
+    rng = np.random.default_rng([options.seed, step])
+    crops = []
+    for number in rng.integers(len(data.entries), size=options.batch):
+        sides = data.entries[number]["pixels"][1][1:]
+        top, left = (UNIT * int(rng.integers((side - options.size) // UNIT + 1)) for side in sides)
+        crops.append((int(number), Box(top, left, top + options.size, left + options.size)))
+    lam, bpp = (torch.tensor([data.entries[number][key] for number, _ in crops]) for key in ("lam", "bpp"))
+    return crops, lam, bpp
+
+
+@torch.no_grad()
+def code(model: RateDistortionAutoencoder, recipe: Any, photographs: list[Path], stem: Path, per: int) -> None:
+    """Codes photographs at `per` qualities each, spread evenly and drawn within their parts."""
+    codec, rng = Codec(unpack_model(export_subbands(model, recipe, {}))), np.random.default_rng(0)
+    decoder: Any = model.decoder
+    entries, at = [], 0
+    with open(stem.with_suffix(".int16"), "wb") as out:
+
+        def kept(array: np.ndarray) -> list:
+            nonlocal at
+            place = [at, list(array.shape)]
+            out.write(array.astype(np.int16).tobytes())
+            at += array.size
+            return place
+
+        for path in photographs:
+            whole = read_rgb(path)
+            height, width = (side // UNIT * UNIT for side in whole.shape[:2])
+            pixels = kept(whole[:height, :width].transpose(2, 0, 1))
+            for part in range(per):
+                level = round((part + rng.random()) / per * (QUALITY_LEVELS - 1))
+                data, symbols = codec._encode(from_array(whole[:height, :width].copy()), level, [])
+                low, *details = (torch.from_numpy(q.astype(np.float32))[None] for q in symbols)
+                shown = wavelet_synthesis([low, *(depth_to_space(q) for q in details)], steps=decoder.steps)
+                blocks = (F.pixel_unshuffle(shown, BLOCK)[0] * PER_STEP).round().clamp(-32767, 32767)
+                entries.append(
+                    {
+                        "lam": float(codec.model.lam_of(level)[0]),
+                        "bpp": 8 * len(data) / (height * width),
+                        "pixels": pixels,
+                        "blocks": kept(blocks.numpy()),
+                    }
+                    | {name: kept(q) for name, q in zip(codec._coder.latents, symbols, strict=True)}
+                )
+    write_text(stem.with_suffix(".json"), json.dumps(entries))
+
+
+def unfolded(data: Coded, crops: list[tuple[int, Box]], level: int) -> Tensor:
+    """Symbols of a level, `(B, 9, h, w)`."""
+    name, unit = f"detail{level}", 2 ** (level + 1)
+    return depth_to_space(torch.stack([data.crop(number, name, box, unit) for number, box in crops]))
+
+
+def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
+    """Distortion, weighted as in training. The linear path of whole pictures is on disk, corrections are added."""
+    crops, lam, bpp = drawn(data, step, options)
+    decoder: Any = model.decoder
+    coarsest = decoder.corrector.coarsest
+    symbols = [unfolded(data, crops, level) for level in range(coarsest + 1, 0, -1)]
+    corrections, handed = decoder.corrector(symbols, quality_bytes(lam))
+    changes = [depth_to_space(c) for c in corrections]
+    low = torch.zeros_like(changes[0][:, :3])
+    steps = None if decoder.steps is None else (1.0, *decoder.steps[-coarsest:])
+    moved = wavelet_synthesis([low, *changes, torch.zeros_like(symbols[-1])], steps=steps)
+    blocks = torch.stack([data.crop(number, "blocks", box, BLOCK) for number, box in crops]) / PER_STEP
+    told = torch.cat([folded_bytes(symbols[-1]), handed, planes(quality_bytes(lam), handed)], 1)
+    found = decoder.finished(blocks + F.pixel_unshuffle(moved, BLOCK), told, lam)
+    y = torch.stack([data.crop(number, "pixels", box, 1) for number, box in crops]) / 255
+    return (lam * model.distortion(y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()
+
+
+def prior_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
+    """Rate, weighted as in training."""
+    crops, lam, bpp = drawn(data, step, options)
+    prior: Any = model.prior
+    low = torch.stack([data.crop(number, "low", box, 2**prior.levels) for number, box in crops])
+    symbols = [low, *(unfolded(data, crops, level) for level in range(prior.levels, 0, -1))]
+    rate = prior(symbols, Rounding(), lam).rate
+    return (rate / options.size**2 / (bpp + 0.05).sqrt()).mean()
+
+
+LOSSES = {"decoder": decoder_loss, "prior": prior_loss}
+
+
+def main() -> None:
+    """Codes what is not coded yet, trains, writes the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("run", help="the run whose model it is, or a shipped model")
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--part", choices=LOSSES, default="decoder")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--per", type=int, default=5, help="qualities of each photograph")
+    parser.add_argument("--seed", type=int, default=7, help="of the crops")
+    parser.add_argument("--merge", type=Path, help="a checkpoint's folder, from which the other part is taken")
+    options = parser.parse_args()
+    if options.size % UNIT:
+        parser.error(f"--size {options.size}: crops must be multiples of {UNIT} pixels.")
+    options.work.mkdir(parents=True, exist_ok=True)
+    recipe = RECIPES[options.recipe]()
+    model = recipe.trained(find_start(options.run).weights)
+    stem = options.work / "coded"
+    if not stem.with_suffix(".json").exists():
+        code(model, recipe, [path for path, _ in find_images(options.data)], stem, options.per)
+    train(model, Coded(stem), options)
+    weights = model.state_dict()
+    if options.merge is not None:
+        other = find_start(str(options.merge)).weights
+        weights |= {name: x for name, x in other.items() if not name.startswith(options.part)}
+    save_checkpoint(
+        options.work / options.part,
+        {"step": options.steps, "recipe": {"name": recipe.name}, "model": weights, "average": {"average": weights}},
+    )
+
+
+def train(model: RateDistortionAutoencoder, data: Coded, options: argparse.Namespace) -> None:
+    """Adam; the rate rises for 100 steps, falls evenly over the last 60 %. The model gets the mean weights."""
+    part: nn.Module = getattr(model, options.part)
+    model.train().requires_grad_(False)
+    part.requires_grad_(True).to(memory_format=torch.channels_last)
+    average = WeightAverage(part, 0.999)
+    optimizer = torch.optim.Adam(part.parameters(), options.rate, betas=(0.9, 0.99))
+    kept, first = options.work / f"{options.part}.pt", 0
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        first = state["step"]
+        part.load_state_dict(state["part"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    losses: list[float] = []
+    for step in range(first, options.steps):
+        rate = options.rate * min(1.0, (step + 1) / 100, (1 - step / options.steps) / 0.6)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = LOSSES[options.part](model, data, step, options)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update()
+        losses.append(float(loss.detach()))
+        if (step + 1) % 200 == 0 or step + 1 == options.steps:
+            with open(options.work / f"{options.part}.jsonl", "a") as log:
+                log.write(json.dumps({"step": step + 1, "loss": float(np.mean(losses)), "rate": rate}) + "\n")
+            losses.clear()
+            state = {"step": step + 1, "part": part.state_dict(), "average": average.state_dict()}
+            torch.save(state | {"optimizer": optimizer.state_dict()}, kept.with_suffix(".partial"))
+            os.replace(kept.with_suffix(".partial"), kept)
+    part.load_state_dict(average.average)
+
+
+if __name__ == "__main__":
+    main()
