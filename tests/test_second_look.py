@@ -16,6 +16,7 @@ from rdae.coding.codec import Codec
 from rdae.coding.fidelity import ms_ssim
 from rdae.coding.model import pack_model, unpack_model
 from rdae.coding.picture import from_array
+from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.second_look import draft
 from rdae.coding.tiles import Box
 from rdae.data.photographs import read_rgb
@@ -117,6 +118,19 @@ def test_a_codec_file_without_the_graph_is_encoded_in_one_look(tiny):
     for a, b in zip(*both_looks(codec, image, 90), strict=True):
         np.testing.assert_array_equal(a, b)
     assert codec.decompress(codec.compress(image)).pixels.shape == image.shape
+
+
+@pytest.mark.parametrize(("level", "weight"), [(0, 6.0), (10, 7.0), (20, 8.0), (150, 8.0)])
+def test_errors_weigh_less_at_the_lowest_qualities(tiny, level, weight):
+    """So that they reach low rates: 8 as the file says from quality 10 on, 3/4 of it at 0, evenly between."""
+    codec = Codec(unpack_model(tiny.data, threads=1))
+    known: PyramidCoder = codec._coder
+    latents = codec._latents(from_array(muted(128, 192, 6)), Box(0, 0, 128, 192), level)
+    streams = {
+        w: PyramidCoder(known.tables, known._numbers, known._run, w).encode(latents, level, (128, 192))[0]
+        for w in (weight / 2, weight)
+    }
+    assert known.encode(latents, level, (128, 192))[0] == streams[weight] != streams[weight / 2]
 
 
 @pytest.mark.parametrize("size", [(256, 384), (330, 300)], ids=str)

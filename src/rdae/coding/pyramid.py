@@ -34,10 +34,14 @@ from rdae.coding.scale_shifts import (
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
-__all__ = ["PyramidCoder", "PyramidTables", "seen_samples"]
+__all__ = ["REANALYSIS", "PyramidCoder", "PyramidTables", "seen_samples"]
 
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
+REANALYSIS = "reanalysis"  # the graph of a second look, see `second_look.py`
+# after a second look errors weigh more, but the lowest quality should reach as low a rate as before
+LOWEST = 3 / 4
+LOW_LEVELS = 20  # of quality, below which a model's rounding may lean to lower rates
 LEVELS_MAX = 10  # tiles are padded to 2048 pixels then
 
 
@@ -65,14 +69,17 @@ class PyramidCoder:
         numbers: what its networks read and write.
         run: `(graph name, inputs) -> outputs`, exact networks.
         distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
+        lowest: share of that weight at quality 0, rising to all of it at quality 10.
     """
 
-    def __init__(self, tables: PyramidTables, numbers: NetworkBytes, run: Run, distortion_weight: float) -> None:
+    def __init__(
+        self, tables: PyramidTables, numbers: NetworkBytes, run: Run, distortion_weight: float, lowest: float = 1.0
+    ) -> None:
         self.tables, self._numbers, self._run = tables, numbers, run
         levels = tables.levels
         self.unit = 2 ** (levels + 1)
         self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
-        self._weight = distortion_weight
+        self._weight, self._lowest = distortion_weight, lowest
         self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
         self._nats: np.ndarray | None = None
 
@@ -91,7 +98,8 @@ class PyramidCoder:
         whole = 0 < len(details) <= TABLES_MAX and len(details) % skews == 0
         if (number.shape, corner.shape) != shapes or not whole:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
-        return cls(PyramidTables(details, skews, low, number, corner, levels), numbers, model.run, weight)
+        tables = PyramidTables(details, skews, low, number, corner, levels)
+        return cls(tables, numbers, model.run, weight, LOWEST if model.has_graph(REANALYSIS) else 1.0)
 
     def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         """Inputs of the synthesis graph: symbols, and what the networks see of the details."""
@@ -118,7 +126,8 @@ class PyramidCoder:
         Returns:
             `(stream, symbols)`; the first bytes of the stream say which passes leave out near-certain zeros.
         """
-        writer = _Encoding(self, latents, chosen)
+        weight = self._weight * (self._lowest + (1 - self._lowest) * min(1.0, level / LOW_LEVELS))
+        writer = _Encoding(self, latents, weight, chosen)
         symbols = self._walk(writer, level, latents[0].shape[1:], visible)
         return writer.finish(), symbols
 
@@ -296,8 +305,8 @@ class _Encoding:
 
     misfit = TableError  # what a symbol beyond int16 means here
 
-    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], chosen: bool) -> None:
-        self._coder, self._latents, self._chosen = coder, latents, chosen
+    def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], weight: float, chosen: bool) -> None:
+        self._coder, self._latents, self._weight, self._chosen = coder, latents, weight, chosen
         self._low = _kept(np.floor(latents[0] + np.float32(0.5))).astype(np.int32)
         self._stream = SymbolWriter()
         self._passes: list[_Pass] = []
@@ -354,7 +363,7 @@ class _Encoding:
         gain = nats[column] - nats[column - side]
         short = n - np.abs(signed)  # (|z| - n + 1)**2 - (|z| - n)**2 = 1 - 2 (n - |z|)
         q = (np.sign(z) * nearest).astype(np.int16)
-        down = near[self._coder._weight * (1 - 2 * short) < gain]
+        down = near[self._weight * (1 - 2 * short) < gain]
         q.ravel()[down] -= np.sign(q.ravel()[down])
         return q
 

@@ -13,12 +13,11 @@ import numpy as np
 
 from rdae.coding.coder import SYMBOL_LIMIT
 from rdae.coding.model import Model
-from rdae.coding.pyramid import PyramidCoder, seen_samples
+from rdae.coding.pyramid import REANALYSIS, PyramidCoder, seen_samples
 from rdae.coding.pyramid_order import BANDS
 
 __all__ = ["draft", "look_again"]
 
-GRAPH = "reanalysis"
 # a draft rounds down what exceeds a whole number by less than 1/2 + SHORT / (mean size of the coefficients around it)
 SHORT = 0.075
 PHASES = 4
@@ -42,7 +41,7 @@ def look_again(
     Raises:
         ModelError: the parts of the codec file do not fit together.
     """
-    if not model.has_graph(GRAPH):
+    if not model.has_graph(REANALYSIS):
         return latents
     low, *details = latents
     symbols = [_whole(np.floor(low[0] + np.float32(0.5))), *(draft(z[0]) for z in details)]
@@ -58,7 +57,7 @@ def look_again(
         shown[:] = shown.mean(2, keepdims=True)
     inputs = {name: q[None] for name, q in zip(coder.latents, symbols, strict=True) if name != "low"}
     inputs |= {"y": y, "shown": shown, "lam": lam}
-    return [low, *model.run_to(GRAPH, inputs, [z.shape for z in details])]
+    return [low, *model.run_to(REANALYSIS, inputs, [z.shape for z in details])]
 
 
 def draft(z: np.ndarray) -> np.ndarray:

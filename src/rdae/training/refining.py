@@ -1,10 +1,11 @@
 """Effort: symbols of one picture chosen again and again, by what they do to the rate and through the whole decoder.
 
 The encoder rounds each latent with an eye on its own bits and its own error, having seen what the decoder makes of a
-draft. The decoder corrects each coefficient by what stands around it, so a symbol also changes its neighbours' errors. Each step here takes the
-gradient of the squared error through the decoder, adds the curvature of the linear path and the exact change of the
-symbol's own bits, and moves a random share of those symbols that gain by one up or one down. If all in all that did not
-gain, because symbols also are what later ones are told by, it is taken back, and the share is halved.
+draft. The decoder corrects each coefficient by what stands around it, so a symbol also changes its neighbours' errors.
+Each step here takes the gradient of the squared error through the decoder, adds the curvature of the linear path and
+the exact change of the symbol's own bits, and moves a random share of those symbols that gain by one up or one down. If
+all in all that did not gain, because symbols also are what later ones are told by, it is taken back, and the share is
+halved.
 
 Needs PyTorch and the trained weights, which shipped models have beside them.
 """
