@@ -36,7 +36,7 @@ PAGES = ROOT / "benchmarks" / "page_scans.py"
 SEEN, UNSEEN = 90, 10
 STEPS, QUALITY = 1500, 50
 SHOWN = (50, 60, 70)
-QUALITIES, AVIF_QUALITIES = (35, 50, 60, 70, 80), (45, 60, 70, 80, 87, 92)
+QUALITIES, AVIF_QUALITIES = (35, 50, 60, 70, 80), (45, 60, 70, 80, 87, 92, 96)
 
 
 def rdae(*arguments: str | Path) -> None:
