@@ -9,8 +9,7 @@ has changed, the encoder chooses others, so another WORK folder for what is trai
 python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part decoder --steps 8000   # an hour of a core
 python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part prior --steps 2000
 
-Goes on from WORK/PART.pt where it was stopped. WORK/PART/ then holds the model: RUN's, with the new weights; with
---merge also those of the other part.
+Goes on from WORK/PART.pt where it was stopped. WORK/PART/ then holds the model: RUN's, with the new weights.
 """
 
 from __future__ import annotations
@@ -165,7 +164,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--per", type=int, default=5, help="qualities of each photograph")
     parser.add_argument("--seed", type=int, default=7, help="of the crops")
-    parser.add_argument("--merge", type=Path, help="a checkpoint's folder, from which the other part is taken")
     options = parser.parse_args()
     if options.size % UNIT:
         parser.error(f"--size {options.size}: crops must be multiples of {UNIT} pixels.")
@@ -177,9 +175,6 @@ def main() -> None:
         code(model, recipe, [path for path, _ in find_images(options.data)], stem, options.per)
     train(model, Coded(stem), options)
     weights = model.state_dict()
-    if options.merge is not None:
-        other = find_start(str(options.merge)).weights
-        weights |= {name: x for name, x in other.items() if not name.startswith(options.part)}
     save_checkpoint(
         options.work / options.part,
         {"step": options.steps, "recipe": {"name": recipe.name}, "model": weights, "average": {"average": weights}},
