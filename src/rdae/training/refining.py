@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]  # done, of how many
 
 EFFORT_MAX = 9
 SHARE = 0.4  # of the symbols that would gain, those that move in a step at first; neighbours' gains are not independent
-LEAN = 0.8  # of lam: with all of it files of a quality become larger and better; so they keep their size
+LEAN = 1.05  # of lam; with less, files of a quality become smaller and worse, with more larger and better
 LEAST = 0.3  # nats; smaller gains are within what the estimate leaves out
 
 
