@@ -37,7 +37,7 @@ from rdae.coding.tiles import Box
 from rdae.data.photographs import find_images, read_rgb
 from rdae.networks.block_corrector import BLOCK
 from rdae.networks.shuffle import depth_to_space
-from rdae.networks.subbands import folded_bytes, planes, quality_bytes
+from rdae.networks.subbands import quality_bytes
 from rdae.networks.wavelet import wavelet_synthesis
 from rdae.recipes.photo import photo, photo_ssim
 from rdae.training.averaging import WeightAverage
@@ -125,13 +125,14 @@ def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, optio
     decoder: Any = model.decoder
     coarsest = decoder.corrector.coarsest
     symbols = [unfolded(data, crops, level) for level in range(coarsest + 1, 0, -1)]
-    corrections, handed = decoder.corrector(symbols, quality_bytes(lam))
+    quality = quality_bytes(lam)
+    corrections, handed = decoder.corrector(symbols, quality)
     changes = [depth_to_space(c) for c in corrections]
     low = torch.zeros_like(changes[0][:, :3])
     steps = None if decoder.steps is None else (1.0, *decoder.steps[-coarsest:])
     moved = wavelet_synthesis([low, *changes, torch.zeros_like(symbols[-1])], steps=steps)
     blocks = torch.stack([data.crop(number, "blocks", box, BLOCK) for number, box in crops]) / PER_STEP
-    told = torch.cat([folded_bytes(symbols[-1]), handed, planes(quality_bytes(lam), handed)], 1)
+    told = decoder.told(symbols[-1], handed, quality)
     found = decoder.finished(blocks + F.pixel_unshuffle(moved, BLOCK), told, lam)
     y = torch.stack([data.crop(number, "pixels", box, 1) for number, box in crops]) / 255
     return (lam * model.distortion(y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()

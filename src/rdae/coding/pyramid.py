@@ -34,12 +34,13 @@ from rdae.coding.scale_shifts import (
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
-__all__ = ["REANALYSIS", "PyramidCoder", "PyramidTables", "seen_samples"]
+__all__ = ["LOWEST", "REANALYSIS", "PyramidCoder", "PyramidTables", "seen_samples"]
 
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
 REANALYSIS = "reanalysis"  # the graph of a second look, see `second_look.py`
-# after a second look errors weigh more, but the lowest quality should reach as low a rate as before
+# after a second look errors weigh 4/3 of what they do in training, for latents then say what the decoder fills in
+# itself; at quality 0 as in training, so that it reaches as low a rate
 LOWEST = 3 / 4
 LOW_LEVELS = 20  # of quality, below which a model's rounding may lean to lower rates
 LEVELS_MAX = 10  # tiles are padded to 2048 pixels then

@@ -152,7 +152,11 @@ class SubbandDecoder(nn.Module):
         first = len(bands) - len(corrections)
         changed = [q + depth_to_space(c) for q, c in zip(bands[first:], corrections, strict=True)]
         shown = wavelet_synthesis([*bands[:first], *changed, finest], steps=self.steps)
-        return F.pixel_unshuffle(shown, BLOCK), torch.cat([folded_bytes(finest), handed, planes(quality, handed)], 1)
+        return F.pixel_unshuffle(shown, BLOCK), self.told(finest, handed, quality)
+
+    def told(self, finest: Tensor, handed: Tensor, quality: Tensor) -> Tensor:
+        """Bytes that the corrector of pixels reads beside the picture: finest symbols, what was handed on, quality."""
+        return torch.cat([folded_bytes(finest), handed, planes(quality, handed)], 1)
 
     def finished(self, blocks: Tensor, told: Tensor, lam: Tensor) -> Tensor:
         """Pixels, `(B, 3, H, W)`, of blocks that the corrector of pixels has changed."""

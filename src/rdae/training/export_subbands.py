@@ -15,6 +15,7 @@ from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
 from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
+from rdae.coding.pyramid import LOWEST, REANALYSIS
 from rdae.coding.pyramid_order import groups_of_level
 from rdae.errors import ModelError
 from rdae.networks.block_corrector import SAMPLES, BlockCorrector, contrast
@@ -35,7 +36,6 @@ __all__ = ["export_subbands"]
 
 HALO_ENCODER, HALO_DECODER = 128, 192  # at least the receptive fields, multiples of 64
 REACH_MAX, REACH_MAX_LOW = 200, 400
-SECOND_LOOK = 4 / 3  # so much more errors count than in training, when latents say what the decoder fills in itself
 
 
 class _Analysis(nn.Module):
@@ -262,7 +262,7 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
             f"The encoder's steps are {encoder.steps}, the decoder's {decoder.steps}. Build both with the same steps."
         )
     graphs = {
-        "analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels), "reanalysis": _reanalysis(encoder),
+        "analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels), REANALYSIS: _reanalysis(encoder),
     } | _prior_graphs(prior)  # fmt: skip
     lam = recipe.lam_of_levels()
     arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
@@ -276,7 +276,7 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         "levels": levels,
         "tile": TILE,
         "halo": [HALO_ENCODER, HALO_DECODER],
-        "distortion_weight": model.channel.weight * SECOND_LOOK,
+        "distortion_weight": model.channel.weight / LOWEST,  # so that quality 0 has the weight of training
         "exact_range_used": round(used, 6),
         **card,
     }
