@@ -49,7 +49,8 @@ def main() -> None:
             pixels = pixels[:height, :width].copy()
             data = codec.compress(pixels, quality)
             contents = parse(data)
-            low, *details = (torch.from_numpy(q).float()[None] for q in codec._decode_symbols(contents, path.name))
+            symbols, _ = codec._decode_symbols(contents, path.name)
+            low, *details = (torch.from_numpy(q).float()[None] for q in symbols)
             lam = torch.from_numpy(codec.model.lam_of(contents.header.level))
             with torch.no_grad():
                 coded = model.prior([low, *(depth_to_space(q) for q in details)], Rounding(), lam)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Rounding
+from rdae.coding.blending import PER_WAY, best_blend
 from rdae.coding.codec import Codec
 from rdae.coding.container import QUALITY_LEVELS
 from rdae.coding.files import write_text
@@ -35,10 +36,12 @@ from rdae.coding.model import unpack_model
 from rdae.coding.picture import from_array
 from rdae.coding.tiles import Box
 from rdae.data.photographs import find_images, read_rgb
+from rdae.networks.blending import WAYS, Blend
 from rdae.networks.block_corrector import BLOCK
+from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space
 from rdae.networks.subbands import quality_bytes
-from rdae.networks.wavelet import wavelet_synthesis
+from rdae.networks.wavelet import rgb_to_opponent, wavelet_synthesis
 from rdae.recipes.photo import photo, photo_ssim
 from rdae.training.averaging import WeightAverage
 from rdae.training.checkpoint import save_checkpoint
@@ -47,14 +50,18 @@ from rdae.training.start import find_start
 
 RECIPES = {"photo": photo, "photo-ssim": photo_ssim}
 PER_STEP = 64  # blocks are kept in 64ths of the step
+SEEN = 768  # pixels on a side, at most, of photographs that blends are compared on
+LEVELS_OF_BLENDS = (24, 60, 100)  # of quality
+PRIOR_WEIGHT = 2.0  # of the identity, in pictures with a blend of 1
 UNIT = 64  # crops begin at multiples of so many pixels
 
 
 class Coded:
-    """Coded photographs on disk: an index, and one file of arrays of 16 bits."""
+    """Coded photographs on disk, those of at least `side` pixels: an index, and one file of arrays of 16 bits."""
 
-    def __init__(self, stem: Path) -> None:
-        self.entries: list[dict[str, Any]] = json.loads(stem.with_suffix(".json").read_text())
+    def __init__(self, stem: Path, side: int) -> None:
+        entries: list[dict[str, Any]] = json.loads(stem.with_suffix(".json").read_text())
+        self.entries = [entry for entry in entries if min(entry["pixels"][1][1:]) >= side]
         self._data = np.memmap(stem.with_suffix(".int16"), np.int16, "r")
 
     def crop(self, number: int, name: str, box: Box, unit: int) -> Tensor:
@@ -68,7 +75,7 @@ def drawn(data: Coded, step: int, options: argparse.Namespace) -> tuple[list[tup
     """Crops of a step: number and place of each, lam, bits per pixel."""
     rng = np.random.default_rng([options.seed, step])
     crops = []
-    for number in rng.integers(len(data.entries), size=options.batch):
+    for number in np.repeat(rng.integers(len(data.entries), size=options.batch), options.crops):
         sides = data.entries[number]["pixels"][1][1:]
         top, left = (UNIT * int(rng.integers((side - options.size) // UNIT + 1)) for side in sides)
         crops.append((int(number), Box(top, left, top + options.size, left + options.size)))
@@ -97,7 +104,7 @@ def code(model: RateDistortionAutoencoder, recipe: Any, photographs: list[Path],
             pixels = kept(whole[:height, :width].transpose(2, 0, 1))
             for part in range(per):
                 level = round((part + rng.random()) / per * (QUALITY_LEVELS - 1))
-                data, symbols = codec._encode(from_array(whole[:height, :width].copy()), level, [])
+                data, (symbols, _) = codec._encode(from_array(whole[:height, :width].copy()), level, [])
                 low, *details = (torch.from_numpy(q.astype(np.float32))[None] for q in symbols)
                 shown = wavelet_synthesis([low, *(depth_to_space(q) for q in details)], steps=decoder.steps)
                 blocks = (F.pixel_unshuffle(shown, BLOCK)[0] * PER_STEP).round().clamp(-32767, 32767)
@@ -132,10 +139,24 @@ def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, optio
     steps = None if decoder.steps is None else (1.0, *decoder.steps[-coarsest:])
     moved = wavelet_synthesis([low, *changes, torch.zeros_like(symbols[-1])], steps=steps)
     blocks = torch.stack([data.crop(number, "blocks", box, BLOCK) for number, box in crops]) / PER_STEP
-    told = decoder.told(symbols[-1], handed, quality)
-    found = decoder.finished(blocks + F.pixel_unshuffle(moved, BLOCK), told, lam)
+    blocks = blocks + F.pixel_unshuffle(moved, BLOCK)
+    change = decoder.change(blocks, decoder.told(symbols[-1], handed, quality))
     y = torch.stack([data.crop(number, "pixels", box, 1) for number, box in crops]) / 255
+    target = F.pixel_unshuffle(rgb_to_opponent(y - 0.5) / step_of(lam)[:, None, None, None], BLOCK)
+    blend = blends(decoder.blend, target, blocks, change, options.crops)
+    found = decoder.pixels(decoder.blend(blocks, change, blend), lam)
     return (lam * model.distortion(y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()
+
+
+@torch.no_grad()
+def blends(maps: Blend, target: Tensor, blocks: Tensor, change: Tensor, crops: int) -> Tensor:
+    """The best blend of each photograph for its crops, `(B, ways)`. It minimises, so its gradient does not matter."""
+    parts = maps.features(blocks, change), target - maps(blocks, change)
+    features, missing = (x.unflatten(0, (-1, crops)).permute(0, 1, 3, 4, 2).flatten(1, 3) for x in parts)
+    gram, cross = features.mT @ features, features.mT @ missing
+    ways = maps.ways.numpy()
+    found = [best_blend(g.numpy(), c.numpy(), ways)[0] for g, c in zip(gram, cross, strict=True)]
+    return torch.from_numpy(np.stack(found)).float().div(PER_WAY).repeat_interleave(crops, 0)
 
 
 def prior_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
@@ -146,6 +167,31 @@ def prior_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options
     symbols = [low, *(unfolded(data, crops, level) for level in range(prior.levels, 0, -1))]
     rate = prior(symbols, Rounding(), lam).rate
     return (rate / options.size**2 / (bpp + 0.05).sqrt()).mean()
+
+
+@torch.no_grad()
+def later_blends(model: RateDistortionAutoencoder, recipe: Any, photographs: list[Path]) -> Tensor:
+    """What makes the blend that suits a file of that which suits its draft, `(ways + 1, ways)`, by least squares.
+
+    A draft has other errors than the file that comes of it, so another blend suits it. Close to the identity where
+    there are few photographs.
+    """
+    codec = Codec(unpack_model(export_subbands(model, recipe, {})))
+    drafts, files = [], []
+    for path in photographs:
+        picture = from_array(np.ascontiguousarray(read_rgb(path)[:SEEN, :SEEN]))
+        box = Box(0, 0, *picture.size)
+        for level in LEVELS_OF_BLENDS:
+            _, symbols, draft = codec._tile_stream(picture, box, level)
+            best = codec._blend(picture, box, level, symbols)
+            if len(draft) and len(best):
+                drafts.append(np.append(draft / PER_WAY, 1))
+                files.append(best / PER_WAY)
+    identity = np.eye(len(drafts[0]), len(files[0]))
+    x, wanted = np.array(drafts), np.array(files)
+    prior = np.diag([*[PRIOR_WEIGHT] * len(files[0]), 0.0])
+    change = np.linalg.solve(x.T @ x + prior, x.T @ (wanted - x @ identity))
+    return torch.from_numpy(identity + change).float()
 
 
 LOSSES = {"decoder": decoder_loss, "prior": prior_loss}
@@ -160,10 +206,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=LOSSES, default="decoder")
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=2, help="photographs a step")
+    parser.add_argument("--crops", type=int, default=3, help="of each photograph")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--per", type=int, default=5, help="qualities of each photograph")
+    parser.add_argument("--every", type=int, default=15, help="photograph to compare blends on")
     parser.add_argument("--seed", type=int, default=7, help="of the crops")
     options = parser.parse_args()
     if options.size % UNIT:
@@ -174,7 +222,11 @@ def main() -> None:
     stem = options.work / "coded"
     if not stem.with_suffix(".json").exists():
         code(model, recipe, [path for path, _ in find_images(options.data)], stem, options.per)
-    train(model, Coded(stem), options)
+    train(model, Coded(stem, options.size), options)
+    if options.part == "decoder":
+        some = [path for path, _ in find_images(options.data)][:: options.every]
+        model.decoder.blend.later = torch.eye(WAYS + 1, WAYS)
+        model.decoder.blend.later = later_blends(model, recipe, some)
     weights = model.state_dict()
     save_checkpoint(
         options.work / options.part,

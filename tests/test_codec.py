@@ -20,7 +20,8 @@ from PIL import Image
 
 import rdae
 from rdae.coding import rangecoder, tiles
-from rdae.coding.codec import Codec
+from rdae.coding.blending import NOTHING, Blending
+from rdae.coding.codec import Codec, Coded
 from rdae.coding.container import QUALITY_LEVELS, parse
 from rdae.coding.fidelity import ms_ssim
 from rdae.coding.model import pack_model, shipped_models, unpack_model
@@ -129,7 +130,8 @@ def test_other_users_of_the_runtime_are_not_disturbed(tiny, tmp_path):
     script = """
 import sys
 import numpy as np, onnxruntime
-from rdae.coding.codec import Codec
+from rdae.coding.blending import NOTHING, Blending
+from rdae.coding.codec import Codec, Coded
 from rdae.coding.model import load_model
 found = set()
 for threads in (0, 1, 3):
@@ -360,9 +362,11 @@ def test_windows_of_the_synthesis_do_not_show(each_codec, image):
     data = tiled.compress(image, 60)
     contents = parse(data)
     assert len(contents.tiles) == 6
-    store = tiled._decode_symbols(contents, "data")
-    whole = codec._synthesise(store, contents.header.level, image.shape[:2], False, False)
-    windows = tiled.decompress(data).pixels
+    symbols = tiled._decode_symbols(contents, "data").symbols
+    whole, windows = (  # each tile may blend as it likes, so none does
+        one._synthesise(Coded(symbols, [NOTHING] * count), contents.header.level, image.shape[:2], False, False)
+        for one, count in ((codec, 1), (tiled, 6))
+    )
     assert np.abs(whole.astype(int) - windows).max() <= 1
     assert (whole != windows).mean() < 0.01
 
@@ -385,14 +389,15 @@ def test_windows_of_the_analysis_do_not_show(each_codec, image, tile):
             assert (np.abs(part - same) > 0.01).mean() <= (0.0 if codec.model.name == "photo" else 2e-4)
 
 
-def test_windows_of_the_second_look_hardly_show(each_codec):
+def test_windows_of_the_second_look_hardly_show(each_codec, monkeypatch):
     """They lack the decoder's halo, so it sees a mirrored edge 128 pixels beyond a tile: hundredths of a step there."""
+    monkeypatch.setattr(Blending, "fitted", lambda self, y, shown, *rest: (NOTHING, shown))  # tiles differ in theirs
     picture, cut = from_array(photograph(384, 900, 5)), retiled(each_codec.model, 192)
     whole_box = tiles.Box(0, 0, 384, 900)
     for level in (20, 100, 180):
-        whole = each_codec._latents(picture, whole_box, level)
+        whole, _ = each_codec._latents(picture, whole_box, level)
         for box in tiles.tiles(384, 900, 192)[::3]:
-            own = cut._latents(picture, box, level)
+            own, _ = cut._latents(picture, box, level)
             for part, latent, unit in zip(own, whole, cut._coder.latents.values(), strict=True):
                 same = latent[(slice(None), *cut._padded(box).cut(cut._padded(whole_box), unit))]
                 # most by far are equal; near ties in what networks of bytes see, and masked latents, move some
@@ -408,16 +413,16 @@ def test_small_tiles_cost_few_bytes_and_no_quality(codec, tiled):
 def test_tiles_decode_in_any_order(tiled):
     """A tile needs nothing of its neighbours: regions can be read alone."""
     contents = parse(tiled.compress(LONG, 40))
-    store = tiled._decode_symbols(contents, "data")
+    coded = tiled._decode_symbols(contents, "data")
     boxes = tiles.tiles(80, 700, 128)
-    again = tiled._storage(80, 700)
+    again = tiled._nothing(80, 700)
     for k in np.random.default_rng(0).permutation(len(boxes)):
         box, padded = boxes[k], tiled._padded(boxes[k])
         symbols = tiled._coder.decode(
             contents.tiles[k][4:], contents.header.level, (padded.height, padded.width), (box.height, box.width)
         )
-        tiled._put(again, box, symbols)
-    for a, b in zip(store, again, strict=True):
+        tiled._put(again, box, symbols, NOTHING)
+    for a, b in zip(coded.symbols, again.symbols, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -462,7 +467,8 @@ def tiny_codec(tiny_model) -> Codec:
 
 
 def encoded(codec: Codec, image: np.ndarray, level: int) -> tuple[bytes, list[np.ndarray]]:
-    return codec._encode(from_array(image), level, [])
+    data, coded = codec._encode(from_array(image), level, [])
+    return data, coded.symbols
 
 
 def as_latents(symbols: list[np.ndarray]) -> list:

@@ -57,13 +57,16 @@ def test_effort_lowers_the_objective_of_real_files(tiny: Tiny) -> None:
 
 
 @pytest.mark.skipif("photo" not in shipped_models(), reason="the package ships no model yet")
-@pytest.mark.parametrize("quality", [15, 45])
-def test_the_shipped_codec_gains(quality: float) -> None:
+def test_the_shipped_codec_gains() -> None:
     image = np.asarray(Image.open(EXAMPLES / "kodim15.png"))[300:400, 100:230]
     plain, keen = load("photo", threads=1), codec_with_effort("photo", 4, threads=1)
-    level = plain.level(quality)
-    none, some = (objective(plain, codec.compress(image, quality), image, level) for codec in (plain, keen))
-    assert some < 0.998 * none
+    ratios = []
+    for quality in (15, 30, 45):
+        level = plain.level(quality)
+        none, some = (objective(plain, codec.compress(image, quality), image, level) for codec in (plain, keen))
+        ratios.append(some / none)
+    assert max(ratios) < 1.001  # a file of 350 bytes may be as good without effort
+    assert np.mean(ratios) < 0.993
 
 
 def test_effort_gives_the_same_file_again_and_another_than_none(tiny: Tiny) -> None:

@@ -317,8 +317,8 @@ def test_files_are_the_same_whatever_computes_them(tiny):
             made.append(Codec(model))
         tile = tiles(100, 90, 2048)[0]
         for level in (0, 100, 200):
-            latents = made[0]._latents(from_array(image), tile, level)
-            streams = {codec._coder.encode(latents, level, (100, 90))[0] for codec in made}
+            latents, blend = made[0]._latents(from_array(image), tile, level)
+            streams = {codec._coder.encode(latents, level, (100, 90), blend=blend)[0] for codec in made}
             assert len(streams) == 1
             decoded = [codec._coder.decode(next(iter(streams)), level, (128, 128), (100, 90)) for codec in made]
             for other in decoded[1:]:

@@ -413,7 +413,7 @@ class SpecCodec:
         inputs = self.synthesis_inputs(self.symbols(file), file.level)
         inputs["lam"] = self.arrays["lam"][file.level : file.level + 1].astype(np.float32)
         (y,) = ReferenceEvaluator(self.arrays["graph.synthesis"].tobytes(), new_ops=[QLinearAdd, DequantizeLinear]).run(
-            None, inputs
+            ["pixels"], inputs
         )
         y = y[: file.height, : file.width].astype(np.float64)
         if file.colour & 1 == 0:
@@ -435,16 +435,21 @@ class SpecPyramid(SpecCodec):
 
     def arrays_of(self, data: bytes, level: int, height: int, width: int) -> list[np.ndarray]:
         count = 4 * self.levels - 1  # four passes a level, three at the finest
-        head = count // 8 + 1
+        ways = len(self.arrays.get("ways", ()))
+        head = -(-(count + 1 + (ways > 0)) // 8)
         flags = int.from_bytes(data[:head], "little")
-        assert flags >> count in (0, 1)
+        assert flags >> count < (4 if ways else 2)
         left_out = [bool(flags >> k & 1) for k in range(count)]
         self.shifts, size = [0] * count, 0
-        if flags >> count:
+        if flags >> count & 1:
             size = next(n for n in range(1, count) if 256**n > 9**count - 1)
             number = int.from_bytes(data[head : head + size], "little")
             assert number < 9**count
             self.shifts = [number // 9**k % 9 - 4 for k in range(count)]
+        self.blend = np.zeros(ways)
+        if flags >> count + 1:
+            self.blend = np.array(struct.unpack_from(f"<{ways}b", data, head + size)) / 32
+            size += ways
         stream = SpecDecoder(data[head + size :])
         shifts = iter(self.shifts)
         low, residual = self.low_band(stream, self.up(height) >> self.levels, self.up(width) >> self.levels)
@@ -556,6 +561,9 @@ class SpecPyramid(SpecCodec):
             inputs[f"detail{number}"] = x[None].astype(np.int16)
             if number <= self.card["corrected"] + 1:
                 inputs[f"g.detail{number}"] = by_sign(x)[None].astype(np.uint8)
+        if "ways" in self.arrays:
+            maps = np.einsum("k,kio->io", self.blend, self.arrays["ways"] / 4096)
+            inputs["maps"] = maps.astype(np.float32)
         return inputs
 
 

@@ -218,6 +218,25 @@ def test_shifts_that_no_encoder_writes_are_refused(warm):
             warm.decompress(file(warm, lies.chunk(lies.TILE, bytes(4) + stream)))
 
 
+def test_blends_that_no_encoder_writes_are_refused(warm):
+    """All zeros, -128, cut short."""
+    coder = warm._coder
+    ways = coder.blending.ways
+    for packed in (bytes(ways), b"\x80" * ways, b"\x01" * (ways - 1)):
+        stream = (2 << coder.passes).to_bytes(3, "little") + packed
+        with bounded(), pytest.raises(FormatError, match=r"blends by .* no encoder writes"):
+            warm.decompress(file(warm, lies.chunk(lies.TILE, bytes(4) + stream)))
+
+
+@pytest.mark.parametrize("blend", [-127, 127])
+def test_any_blend_makes_a_picture(warm, blend):
+    coder = warm._coder
+    head = (2 << coder.passes).to_bytes(3, "little") + blend.to_bytes(1, "little", signed=True) * coder.blending.ways
+    with bounded():
+        picture = warm.decompress(file(warm, tile_of(warm, head + bytes(4))))
+    assert picture.pixels.shape == (20, 24, 3)
+
+
 @pytest.mark.parametrize("shift", [-4, 4])
 def test_any_shifts_make_a_picture(warm, shift):
     passes = warm._coder.passes

@@ -100,7 +100,7 @@ def drawing(height: int = 192, width: int = 256) -> np.ndarray:
 
 
 def has_shifts(codec, data: bytes) -> bool:
-    return bool(int.from_bytes(parse(data).tiles[0][4:7], "little") >> codec._coder.passes)
+    return bool(int.from_bytes(parse(data).tiles[0][4:7], "little") >> codec._coder.passes & 1)
 
 
 def test_shifts_save_bytes_on_a_drawing_and_change_no_decoder(codec, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 from conftest import build_tiny, first_look, photograph
 from safetensors.numpy import load as load_arrays
 
+from rdae.coding.blending import NOTHING
 from rdae.coding.codec import Codec
 from rdae.coding.fidelity import ms_ssim
 from rdae.coding.model import pack_model, unpack_model
@@ -64,7 +65,7 @@ def muted(height: int, width: int, seed: int) -> np.ndarray:
 
 def both_looks(codec: Codec, image: np.ndarray, level: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     picture, box = from_array(image), Box(0, 0, *image.shape[:2])
-    return first_look(codec, picture, box, level), codec._latents(picture, box, level)
+    return first_look(codec, picture, box, level), codec._latents(picture, box, level)[0]
 
 
 @pytest.mark.parametrize("level", [40, 100, 180])
@@ -125,7 +126,7 @@ def test_errors_weigh_less_at_the_lowest_qualities(tiny, level, weight):
     """So that they reach low rates: 8 as the file says from quality 10 on, 3/4 of it at 0, evenly between."""
     codec = Codec(unpack_model(tiny.data, threads=1))
     known: PyramidCoder = codec._coder
-    latents = codec._latents(from_array(muted(128, 192, 6)), Box(0, 0, 128, 192), level)
+    latents, _ = codec._latents(from_array(muted(128, 192, 6)), Box(0, 0, 128, 192), level)
     streams = {
         w: PyramidCoder(known.tables, known._numbers, known._run, w).encode(latents, level, (128, 192))[0]
         for w in (weight / 2, weight)
@@ -142,9 +143,9 @@ def test_a_second_look_pays(each_codec, size):
         cost = []
         for latents in both_looks(each_codec, image, level):
             stream, symbols = each_codec._coder.encode(latents, level, size)
-            padded = each_codec._storage(*size)
-            each_codec._put(padded, Box(0, 0, *size), symbols)
-            shown = each_codec._synthesise(padded, level, size, grey=False, deep=False)
+            coded = each_codec._nothing(*size)
+            each_codec._put(coded, Box(0, 0, *size), symbols, NOTHING)
+            shown = each_codec._synthesise(coded, level, size, grey=False, deep=False)
             error = errors[each_codec.model.name](image, shown)
             cost.append(8 * len(stream) * np.log(2) + each_codec.model.lam[level] * error)
         gains.append(cost[1] / cost[0])

@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rdae.coding.pyramid_order import OPPONENT
 from rdae.errors import ShapeError
+from rdae.networks.block_corrector import SAMPLES
 from rdae.networks.folded_wavelet import BlocksToPixels, FoldedSynthesis
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.wavelet import OPPONENT, opponent_to_rgb, rgb_to_opponent, wavelet_analysis, wavelet_synthesis
+from rdae.networks.wavelet import opponent_to_rgb, rgb_to_opponent, wavelet_analysis, wavelet_synthesis
 
 # Analysis filters of JPEG 2000's irreversible transform, low-pass gain 1 at frequency 0 (ISO/IEC 15444-1, table F.4)
 LOW = np.array([0.602949018236360, 0.266864118442875, -0.078223266528990, -0.016864118442875, 0.026748757410810])
@@ -158,7 +160,8 @@ def test_steps_that_do_not_fit_are_refused(steps):
 
 def folded_pixels(low, details, unit, dtype=torch.float64, steps=None):
     blocks = FoldedSynthesis(len(details), dtype, steps)(low.to(dtype), [space_to_depth(d.to(dtype)) for d in details])
-    return BlocksToPixels(dtype)(blocks, unit.to(dtype))
+    nothing = torch.zeros(2 * SAMPLES, SAMPLES, dtype=dtype)
+    return BlocksToPixels(dtype)(blocks, torch.zeros_like(blocks), nothing, unit.to(dtype))
 
 
 def test_folded_synthesis_knows_steps():

@@ -8,13 +8,14 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from rdae.coding import fidelity, tiles
 from rdae.coding.alpha import alpha_chunk, alpha_of
+from rdae.coding.blending import NOTHING, PER_WAY
 from rdae.coding.coder import Coder, Refine
 from rdae.coding.container import (
     LEVELS_PER_QUALITY,
@@ -36,7 +37,7 @@ from rdae.coding.pil_images import from_pil
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.rangecoder import SymbolSource
 from rdae.coding.sampling import RandomBits, TableSampler
-from rdae.coding.second_look import look_again
+from rdae.coding.second_look import look_again, shown_and_blend
 from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
 from rdae.coding.wishes import check_wishes
 from rdae.errors import FormatError, ImageError, LimitError, ModelError
@@ -58,6 +59,13 @@ CODERS: dict[str, Callable[[Model], Coder]] = {
 METADATA = ((Tag.ICC, "icc"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp"))
 
 Source = Image.Image | np.ndarray | str | os.PathLike | bytes
+
+
+class Coded(NamedTuple):
+    """What a file says of a picture."""
+
+    symbols: list[np.ndarray]  # of the whole picture, padded
+    blends: list[np.ndarray]  # of each tile
 
 
 class Compressed(NamedTuple):
@@ -195,8 +203,8 @@ class Codec:
                 f"{name} was made with model {header.model.hex()}; this is {self.model.name} "
                 f"({self.model.identity.hex()}). Pass the codec file it was made with (--model)."
             )
-        symbols = self._decode_symbols(contents, name)
-        pixels = self._synthesise(symbols, header.level, (header.height, header.width), header.grey, header.deep)
+        coded = self._decode_symbols(contents, name)
+        pixels = self._synthesise(coded, header.level, (header.height, header.width), header.grey, header.deep)
         picture = Picture(pixels, alpha_of(contents, name))
         for tag, attribute in METADATA:
             setattr(picture, attribute, contents.find(tag))
@@ -234,45 +242,56 @@ class Codec:
             )
         rng = np.random.default_rng(seed)
         source = RandomBits(rng) if bits else TableSampler(rng)
-        store = self._storage(height, width)
+        coded = self._nothing(height, width)
         for tile in tiles.tiles(height, width, self._tile):
-            self._put(store, tile, self._drawn(source, tile, level))
-        return self._synthesise(store, level, (height, width), grey=False, deep=False)
+            self._put(coded, tile, self._drawn(source, tile, level), NOTHING)
+        return self._synthesise(coded, level, (height, width), grey=False, deep=False)
 
-    def _encode(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, list[np.ndarray]]:
+    def _encode(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, Coded]:
         height, width = picture.size
         header = Header(picture.colour, level, width, height, self.model.identity)
         contents = Contents(header, chunks=list(extra))
-        store = self._storage(height, width)
+        coded = self._nothing(height, width)
         for tile in tiles.tiles(height, width, self._tile):
-            stream, symbols = self._tile_stream(picture, tile, level)
+            stream, symbols, blend = self._tile_stream(picture, tile, level)
             contents.tiles.append(struct.pack("<I", _checksum(symbols)) + stream)
-            self._put(store, tile, symbols)
+            self._put(coded, tile, symbols, blend)
         if picture.deep:  # for measurement data a bound that holds for this very image is worth its decoding
-            shown = self._synthesise(store, level, picture.size, header.grey, deep=True)
+            shown = self._synthesise(coded, level, picture.size, header.grey, deep=True)
             worst = int(np.abs(shown.astype(np.int32) - picture.pixels).max())
             contents.chunks.append(Chunk(Tag.ERROR, struct.pack("<H", worst)))
-        return serialise(contents), store
+        return serialise(contents), coded
 
-    def _tile_stream(self, picture: Picture, tile: tiles.Box, level: int) -> tuple[bytes, list[np.ndarray]]:
+    def _tile_stream(self, picture: Picture, tile: tiles.Box, level: int) -> tuple[bytes, list[np.ndarray], np.ndarray]:
+        """Stream, symbols and blend of a tile."""
         size = tile.height, tile.width
-        stream, symbols = self._coder.encode(self._latents(picture, tile, level), level, size)
+        latents, blend = self._latents(picture, tile, level)
+        if not isinstance(self._coder, PyramidCoder):
+            return *self._coder.encode(latents, level, size), blend
+        stream, symbols = self._coder.encode(latents, level, size, blend=blend)
         if self._refine is None:
-            return stream, symbols
-        y = _in_unit(picture, tile)
-        better = self._refine(np.ascontiguousarray(y), symbols, float(self.model.lam[level]))
-        assert isinstance(self._coder, PyramidCoder)
-        return self._coder.encode([x.astype(np.float32) for x in better], level, size, chosen=True)
+            return stream, symbols, blend
+        y = np.ascontiguousarray(_in_unit(picture, tile))
+        better = self._refine(y, symbols, float(self.model.lam[level]), blend.astype(np.float32) / PER_WAY)
+        blend = self._blend(picture, tile, level, better)
+        chosen = [x.astype(np.float32) for x in better]
+        return *self._coder.encode(chosen, level, size, blend=blend, chosen=True), blend
 
-    def _latents(self, picture: Picture, tile: tiles.Box, level: int) -> list[np.ndarray]:
-        """Latents of a tile, to be rounded."""
+    def _blend(self, picture: Picture, tile: tiles.Box, level: int, symbols: list[np.ndarray]) -> np.ndarray:
+        """The best blend for the symbols of a tile, found as if it were a picture of its own."""
+        assert isinstance(self._coder, PyramidCoder)
+        y = np.ascontiguousarray(_in_unit(picture, self._padded(tile)).transpose(2, 0, 1)[None])
+        return shown_and_blend(self.model, self._coder, y, level, symbols, (tile.height, tile.width))[1]
+
+    def _latents(self, picture: Picture, tile: tiles.Box, level: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Latents of a tile, to be rounded, and what the synthesis is to blend."""
         outer, y = self._window(picture, tile)
-        latents = self._first_look(y, level)
+        latents, blend = self._first_look(y, level), NOTHING
         if isinstance(self._coder, PyramidCoder):
             visible = min(picture.size[0], outer.bottom) - outer.top, min(picture.size[1], outer.right) - outer.left
             grey = picture.pixels.shape[2] == 1
-            latents = look_again(self.model, self._coder, y, level, latents, visible, grey=grey)
-        return self._within(latents, tile, outer)
+            latents, blend = look_again(self.model, self._coder, y, level, latents, visible, grey=grey)
+        return self._within(latents, tile, outer), blend
 
     def _window(self, picture: Picture, tile: tiles.Box) -> tuple[tiles.Box, np.ndarray]:
         """What the encoder looks at for a tile, and its pixels, `(1, 3, H, W)`."""
@@ -289,7 +308,7 @@ class Codec:
         inner, units = self._padded(tile), self._coder.latents.values()
         return [x[0][(slice(None), *inner.cut(outer, unit))] for x, unit in zip(latents, units, strict=True)]
 
-    def _decode_symbols(self, contents: Contents, name: str) -> list[np.ndarray]:
+    def _decode_symbols(self, contents: Contents, name: str) -> Coded:
         header = contents.header
         boxes = tiles.tiles(header.height, header.width, self._tile)
         if len(boxes) != len(contents.tiles):
@@ -297,7 +316,7 @@ class Codec:
                 f"{name} should hold {len(boxes)} tiles but holds {len(contents.tiles)}. "
                 "The file is cut short or damaged: copy it again."
             )
-        store = self._storage(header.height, header.width)
+        coded = self._nothing(header.height, header.width)
         for tile, payload in zip(boxes, contents.tiles, strict=True):
             if len(payload) < 5:
                 raise FormatError(f"{name}: a tile has only {len(payload)} bytes. The file is damaged: copy it again.")
@@ -310,8 +329,8 @@ class Codec:
                     f"{name}: decoded symbols do not match their checksum. The file is damaged, or this machine "
                     "computes the entropy model wrongly: please report it with the output of `rdae --version`."
                 )
-            self._put(store, tile, symbols)
-        return store
+            self._put(coded, tile, symbols, self._coder.blend(payload[4:]))
+        return coded
 
     def _drawn(self, source: SymbolSource, tile: tiles.Box, level: int) -> list[np.ndarray]:
         padded = self._padded(tile)
@@ -325,20 +344,18 @@ class Codec:
             f"{self.model.name!r} hardly know its latents. Train it longer, or ask for a smaller picture."
         )
 
-    def _synthesise(
-        self, symbols: list[np.ndarray], level: int, size: tuple[int, int], grey: bool, deep: bool
-    ) -> np.ndarray:
+    def _synthesise(self, coded: Coded, level: int, size: tuple[int, int], grey: bool, deep: bool) -> np.ndarray:
         height, width = size
         out = np.empty((height, width, 1 if grey else 3), dtype=np.uint16 if deep else np.uint8)
         lam = self.model.lam_of(level)
-        for tile in tiles.tiles(height, width, self._tile):
+        for tile, blend in zip(tiles.tiles(height, width, self._tile), coded.blends, strict=True):
             outer = tiles.window(tile, self._decoder_halo, height, width, self._unit)
             whole = tiles.Box(0, 0, tiles.padded(height, self._unit), tiles.padded(width, self._unit))
             seen = [
                 x[(slice(None), *outer.cut(whole, unit))]
-                for x, unit in zip(symbols, self._coder.latents.values(), strict=True)
+                for x, unit in zip(coded.symbols, self._coder.latents.values(), strict=True)
             ]
-            inputs: dict[str, Any] = {**self._coder.synthesis_inputs(seen, level), "lam": lam}
+            inputs = self._coder.synthesis_inputs(seen, level) | self._coder.maps(blend) | {"lam": lam}
             (shown,) = self.model.run_to("synthesis", inputs, [(outer.height, outer.width, 3)])
             y = shown[tile.cut(outer, 1)]
             if grey:
@@ -349,8 +366,8 @@ class Codec:
         return out
 
     def _attempt(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, float]:
-        data, symbols = self._encode(picture, level, extra)
-        shown = self._synthesise(symbols, level, picture.size, picture.pixels.shape[2] == 1, picture.deep)
+        data, coded = self._encode(picture, level, extra)
+        shown = self._synthesise(coded, level, picture.size, picture.pixels.shape[2] == 1, picture.deep)
         return data, fidelity.psnr(picture.pixels, shown)
 
     def _chunks(self, picture: Picture) -> list[Chunk]:
@@ -366,13 +383,16 @@ class Codec:
             tile.top, tile.left, tiles.padded(tile.bottom, self._unit), tiles.padded(tile.right, self._unit)
         )
 
-    def _storage(self, height: int, width: int) -> list[np.ndarray]:
+    def _nothing(self, height: int, width: int) -> Coded:
+        """Where tiles are put."""
         shapes = self._coder.shapes(tiles.padded(height, self._unit), tiles.padded(width, self._unit))
-        return [np.zeros(shape, dtype=np.int16) for shape in shapes]
+        return Coded([np.zeros(shape, dtype=np.int16) for shape in shapes], [])
 
-    def _put(self, store: list[np.ndarray], tile: tiles.Box, symbols: list[np.ndarray]) -> None:
+    def _put(self, coded: Coded, tile: tiles.Box, symbols: list[np.ndarray], blend: np.ndarray) -> None:
+        """Puts what is known of a tile to the others; tiles come in reading order."""
+        coded.blends.append(blend)
         whole = tiles.Box(0, 0, 0, 0)
-        for x, own, unit in zip(store, symbols, self._coder.latents.values(), strict=True):
+        for x, own, unit in zip(coded.symbols, symbols, self._coder.latents.values(), strict=True):
             x[(slice(None), *self._padded(tile).cut(whole, unit))] = own
 
 

@@ -18,8 +18,8 @@ SYMBOL_LIMIT = 32767  # symbols are kept as int16
 Run = Callable[[str, dict[str, Any]], list[Any]]
 
 # Chooses the symbols of a tile again: (pixels without padding, (H, W, 3) float32 in [0, 1]; symbols as a
-# coder's `encode` returns them; lam) -> symbols of the same shapes
-Refine = Callable[[np.ndarray, list[np.ndarray], float], list[np.ndarray]]
+# coder's `encode` returns them; lam; what the synthesis blends, `(ways,)` float32) -> symbols of the same shapes
+Refine = Callable[[np.ndarray, list[np.ndarray], float, np.ndarray], list[np.ndarray]]
 
 
 class Coder(Protocol):
@@ -38,7 +38,19 @@ class Coder(Protocol):
         ...
 
     def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
-        """Inputs of the synthesis graph (all but `lam`) for symbols of any window, of a quality level."""
+        """Inputs of the synthesis graph (all but `lam` and `maps`) for symbols of any window, of a quality level."""
+        ...
+
+    def blend(self, stream: bytes) -> np.ndarray:
+        """What the stream of a tile tells the synthesis to blend, int8; nothing, where the synthesis blends nothing.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
+        ...
+
+    def maps(self, blend: np.ndarray) -> dict[str, np.ndarray]:
+        """The same as an input of the synthesis graph, if it has such an input."""
         ...
 
     def encode(self, latents: list[np.ndarray], level: int, visible: tuple[int, int]) -> tuple[bytes, list[np.ndarray]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rdae.coding.blending import NOTHING
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import Model
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolSource, SymbolWriter
@@ -70,6 +71,14 @@ class _LatentCoder:
     def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         """The latent of a window, in units of the step."""
         return {"z": symbols[0][None].astype(np.float32)}
+
+    def blend(self, stream: bytes) -> np.ndarray:
+        """Nothing: this synthesis blends nothing."""
+        return NOTHING
+
+    def maps(self, blend: np.ndarray) -> dict[str, np.ndarray]:
+        """No input."""
+        return {}
 
     def _seen(self, visible: tuple[int, int]) -> tuple[slice, slice, slice]:
         rows, columns = (slice(0, -(-side // self.block)) for side in visible)

@@ -169,25 +169,25 @@ class Model:
             )
         return value
 
-    def run(self, graph: str, inputs: dict[str, Any]) -> list[Any]:
-        """Outputs of a graph, arrays, for arrays of the types that the graph declares (float32, int8, int16).
+    def run(self, graph: str, inputs: dict[str, Any], count: int | None = None) -> list[Any]:
+        """Outputs of a graph, the first `count` or all of them, for arrays of the types that the graph declares.
 
         Raises:
             ModelError: the file has no such graph, or the runtime refuses it.
         """
         session = self._session(graph)
         try:
-            return session.run(None, inputs)
+            return session.run([output.name for output in session.get_outputs()[:count]], inputs)
         except Exception as error:  # the runtime raises classes of its own, all meaning that graph and inputs disagree
             raise ModelError(f"The graph {graph!r} of model {self.name!r} failed: {error}") from error
 
     def run_to(self, graph: str, inputs: dict[str, Any], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-        """Like `run`, for a graph whose outputs must be float32 and of these shapes.
+        """Like `run`, for a graph whose first outputs must be float32 and of these shapes.
 
         Raises:
             ModelError: as `run`, or they are not.
         """
-        outputs = self.run(graph, inputs)
+        outputs = self.run(graph, inputs, len(shapes))
         found = [(np.shape(x), str(np.asarray(x).dtype)) for x in outputs]
         due = [(tuple(shape), "float32") for shape in shapes]
         if found != due:
@@ -201,9 +201,9 @@ class Model:
         """lam of a quality level as graphs take it, `(1,)` float32."""
         return self.lam[level : level + 1].astype(np.float32)
 
-    def has_graph(self, graph: str) -> bool:
-        """Whether the file holds a graph of that name."""
-        return f"graph.{graph}" in self._arrays
+    def has(self, name: str) -> bool:
+        """Whether the file holds an array of that name; a graph is `graph.NAME`."""
+        return name in self._arrays
 
     def _session(self, graph: str) -> Any:
         with self._lock:

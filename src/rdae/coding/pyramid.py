@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rdae.coding.blending import NOTHING, Blending, unpack_blend
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
 from rdae.coding.model import TABLES_MAX, Model
 from rdae.coding.network_bytes import SIGNED_ZERO, NetworkBytes
@@ -71,16 +72,23 @@ class PyramidCoder:
         run: `(graph name, inputs) -> outputs`, exact networks.
         distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
         lowest: share of that weight at quality 0, rising to all of it at quality 10.
+        blending: of what its synthesis can blend, if it can.
     """
 
     def __init__(
-        self, tables: PyramidTables, numbers: NetworkBytes, run: Run, distortion_weight: float, lowest: float = 1.0
+        self,
+        tables: PyramidTables,
+        numbers: NetworkBytes,
+        run: Run,
+        distortion_weight: float,
+        lowest: float = 1.0,
+        blending: Blending | None = None,
     ) -> None:
         self.tables, self._numbers, self._run = tables, numbers, run
         levels = tables.levels
         self.unit = 2 ** (levels + 1)
         self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
-        self._weight, self._lowest = distortion_weight, lowest
+        self._weight, self._lowest, self.blending = distortion_weight, lowest, blending
         self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
         self._nats: np.ndarray | None = None
 
@@ -100,12 +108,17 @@ class PyramidCoder:
         if (number.shape, corner.shape) != shapes or not whole:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         tables = PyramidTables(details, skews, low, number, corner, levels)
-        return cls(tables, numbers, model.run, weight, LOWEST if model.has_graph(REANALYSIS) else 1.0)
+        lowest = LOWEST if model.has(f"graph.{REANALYSIS}") else 1.0
+        return cls(tables, numbers, model.run, weight, lowest, Blending.of(model))
 
     def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         """Inputs of the synthesis graph: symbols, and what the networks see of the details."""
         named = dict(zip(self.latents, symbols, strict=True))
         return {name: x[None] for name, x in named.items()} | self._numbers.synthesis(named, level)
+
+    def maps(self, blend: np.ndarray) -> dict[str, np.ndarray]:
+        """What the synthesis graph is told of a blend, if it can blend."""
+        return {} if self.blending is None else {"maps": self.blending.maps(blend)}
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Shapes of the symbols of a tile of `height x width` pixels (multiples of `2**(levels + 1)`)."""
@@ -113,8 +126,18 @@ class PyramidCoder:
         details = [(4 * BANDS, height >> level + 1, width >> level + 1) for level in range(levels, 0, -1)]
         return [(COLOURS, height >> levels, width >> levels), *details]
 
+    def weight(self, level: int) -> float:
+        """What a squared step weighs, in nats, when symbols of a quality level are rounded."""
+        return self._weight * (self._lowest + (1 - self._lowest) * min(1.0, level / LOW_LEVELS))
+
     def encode(
-        self, latents: list[np.ndarray], level: int, visible: tuple[int, int], *, chosen: bool = False
+        self,
+        latents: list[np.ndarray],
+        level: int,
+        visible: tuple[int, int],
+        *,
+        blend: np.ndarray = NOTHING,
+        chosen: bool = False,
     ) -> tuple[bytes, list[np.ndarray]]:
         """Rounds and codes the latents of a tile.
 
@@ -122,15 +145,15 @@ class PyramidCoder:
             latents: float32, shapes as `shapes` says, in units of the step.
             level: quality level.
             visible: height and width of the tile before padding.
+            blend: to be told to the synthesis.
             chosen: the latents are whole numbers, to be sent as they are.
 
         Returns:
             `(stream, symbols)`; the first bytes of the stream say which passes leave out near-certain zeros.
         """
-        weight = self._weight * (self._lowest + (1 - self._lowest) * min(1.0, level / LOW_LEVELS))
-        writer = _Encoding(self, latents, weight, chosen)
+        writer = _Encoding(self, latents, self.weight(level), chosen)
         symbols = self._walk(writer, level, latents[0].shape[1:], visible)
-        return writer.finish(), symbols
+        return writer.finish(blend), symbols
 
     def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
         """Symbols of a tile of `size` pixels (padded), of which `visible` are seen.
@@ -138,16 +161,30 @@ class PyramidCoder:
         Raises:
             FormatError: the stream is damaged.
         """
+        head = self._head(stream)
+        return self._read(SymbolReader(head.rest), head.passes, level, size, visible)
+
+    def blend(self, stream: bytes) -> np.ndarray:
+        """What a stream tells the synthesis to blend.
+
+        Raises:
+            FormatError: the stream is damaged.
+        """
+        return self._head(stream).blend
+
+    def _head(self, stream: bytes) -> _Head:
         head, rest = stream[: self.flag_bytes], stream[self.flag_bytes :]
         flags = int.from_bytes(head, "little")
-        if len(head) < self.flag_bytes or flags >> self.passes + 1:
+        if len(head) < self.flag_bytes or flags >> self.passes + self._options:
             raise FormatError(f"A tile begins with {head.hex()}, which no encoder writes. The file is damaged.")
-        shifts = [0] * self.passes
-        if flags >> self.passes:
+        shifts, blend = [0] * self.passes, NOTHING
+        if flags >> self.passes & 1:
             packed, rest = rest[: packed_size(self.passes)], rest[packed_size(self.passes) :]
             shifts = unpack_shifts(packed, self.passes)
-        passes = [(bool(flags >> k & 1), shift) for k, shift in enumerate(shifts)]
-        return self._read(SymbolReader(rest), passes, level, size, visible)
+        if flags >> self.passes + 1:
+            assert self.blending is not None
+            blend, rest = unpack_blend(rest[: self.blending.ways], self.blending.ways), rest[self.blending.ways :]
+        return _Head([(bool(flags >> k & 1), shift) for k, shift in enumerate(shifts)], blend, rest)
 
     def sample(
         self, source: SymbolSource, level: int, size: tuple[int, int], visible: tuple[int, int]
@@ -166,8 +203,13 @@ class PyramidCoder:
 
     @property
     def flag_bytes(self) -> int:
-        """Bytes at the head of a stream: one bit a pass, and one that says whether shifts of scales follow."""
-        return self.passes // 8 + 1
+        """Bytes at the head of a stream: one bit a pass, one that says whether shifts of scales follow, and where the
+        synthesis can blend one that says whether a blend does."""
+        return (self.passes + self._options + 7) // 8
+
+    @property
+    def _options(self) -> int:
+        return 1 if self.blending is None else 2
 
     def nats(self) -> np.ndarray:
         """Code lengths of detail symbols in nats, `(tables, 2 * RDO_CLIP + 1)`."""
@@ -291,6 +333,14 @@ def _kept(x: np.ndarray) -> np.ndarray:
     return x
 
 
+class _Head(NamedTuple):
+    """What stands before the symbols of a tile."""
+
+    passes: list[tuple[bool, int]]  # of each: are near-certain zeros left out, and the shift of its scales
+    blend: np.ndarray
+    rest: bytes
+
+
 class _Pass(NamedTuple):
     """The symbols of a pass, to be written when all are known."""
 
@@ -341,16 +391,17 @@ class _Encoding:
         values = np.where(mirrored, -values, values)
         return q, _Pass(left_out, values, numbers)
 
-    def finish(self) -> bytes:
-        """The stream of the tile, with shifts if they save more than it takes to tell them."""
+    def finish(self, blend: np.ndarray) -> bytes:
+        """The stream of the tile, with shifts if they save more than it takes to tell them, and a blend if any."""
         coder, skews, scales = self._coder, self._coder.tables.skews, self._coder.tables.scales
         shifted = sum(one.gain for one in self._passes) > 8 * math.log(2) * packed_size(coder.passes)
-        flags = sum(1 << k for k, one in enumerate(self._passes) if one.left_out) + (shifted << coder.passes)
+        flags = sum(1 << k for k, one in enumerate(self._passes) if one.left_out)
+        flags += (shifted << coder.passes) + ((len(blend) > 0) << coder.passes + 1)
         for one in self._passes:
             numbers = shifted_numbers(one.numbers, one.shift, skews, scales) if shifted else one.numbers
             self._stream.write(one.values, numbers, coder._details)
         shifts = pack_shifts([one.shift for one in self._passes]) if shifted else b""
-        return flags.to_bytes(coder.flag_bytes, "little") + shifts + self._stream.finish()
+        return flags.to_bytes(coder.flag_bytes, "little") + shifts + blend.tobytes() + self._stream.finish()
 
     def _round(self, z: np.ndarray, members: Members, shift: int = 0) -> np.ndarray:
         """To the nearest integer, or the next toward zero where that costs less in all."""

@@ -9,25 +9,31 @@ this, `reanalysis`; older ones do not, and encode in one look.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from rdae.coding.blending import BLOCK, NOTHING, SAMPLES, Features
 from rdae.coding.coder import SYMBOL_LIMIT
 from rdae.coding.model import Model
 from rdae.coding.pyramid import REANALYSIS, PyramidCoder, seen_samples
 from rdae.coding.pyramid_order import BANDS
 
-__all__ = ["draft", "look_again"]
+__all__ = ["draft", "look_again", "shown_and_blend"]
 
 # a draft rounds down what exceeds a whole number by less than 1/2 + SHORT / (mean size of the coefficients around it)
 SHORT = 0.075
 PHASES = 4
+LEAST_WEIGHT = 1e-6  # of a squared step, where a model's errors weigh nothing
 
 
 def look_again(
     model: Model, coder: PyramidCoder, y: np.ndarray, level: int, latents: list[np.ndarray], visible: tuple[int, int],
     *, grey: bool,
-) -> list[np.ndarray]:  # fmt: skip
-    """Latents of a window, to be rounded in place of those of the first look; these, if the model has no second.
+) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
+    """Latents of a window, to be rounded in place of those of the first look, and what the synthesis is to blend.
+
+    A model that has no second look keeps to the first, and blends nothing.
 
     Args:
         model: the codec file.
@@ -41,23 +47,41 @@ def look_again(
     Raises:
         ModelError: the parts of the codec file do not fit together.
     """
-    if not model.has_graph(REANALYSIS):
-        return latents
+    if not model.has(f"graph.{REANALYSIS}"):
+        return latents, NOTHING
     low, *details = latents
     symbols = [_whole(np.floor(low[0] + np.float32(0.5))), *(draft(z[0]) for z in details)]
     for k, q in enumerate(symbols[1:]):  # what no file holds
         seen = seen_samples(coder.tables.levels - k, q.shape[1:], visible)
         if not seen.all():
             q[~np.tile(seen, (BANDS, 1, 1))] = 0
-    height, width = y.shape[-2:]
-    lam = model.lam_of(level)
-    inputs = coder.synthesis_inputs(symbols, level) | {"lam": lam}
-    (shown,) = model.run_to("synthesis", inputs, [(height, width, 3)])
+    shown, blend = shown_and_blend(model, coder, y, level, symbols, visible)
     if grey:
         shown[:] = shown.mean(2, keepdims=True)
     inputs = {name: q[None] for name, q in zip(coder.latents, symbols, strict=True) if name != "low"}
-    inputs |= {"y": y, "shown": shown, "lam": lam}
-    return [low, *model.run_to(REANALYSIS, inputs, [z.shape for z in details])]
+    inputs |= {"y": y, "shown": shown, "lam": model.lam_of(level)}
+    blend = blend if coder.blending is None else coder.blending.later(blend)
+    return [low, *model.run_to(REANALYSIS, inputs, [z.shape for z in details])], blend
+
+
+def shown_and_blend(
+    model: Model, coder: PyramidCoder, y: np.ndarray, level: int, symbols: list[np.ndarray], visible: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the decoder makes of symbols of a window, `(H, W, 3)`, with the best blend, and that.
+
+    Arguments as for `look_again`.
+    """
+    height, width = y.shape[-2:]
+    inputs = coder.synthesis_inputs(symbols, level) | coder.maps(NOTHING) | {"lam": model.lam_of(level)}
+    shapes: list[tuple[int, ...]] = [(height, width, 3)]
+    if coder.blending is None:
+        (shown,) = model.run_to("synthesis", inputs, shapes)
+        return shown, NOTHING
+    blocks = 1, SAMPLES, height // BLOCK, width // BLOCK
+    shown, *found = model.run_to("synthesis", inputs, [*shapes, blocks, blocks, (1,)])
+    worth = 8 * math.log(2) * coder.blending.ways / max(coder.weight(level), LEAST_WEIGHT)
+    blend, shown = coder.blending.fitted(y[0].transpose(1, 2, 0), shown, Features(*found), visible, worth)
+    return shown, blend
 
 
 def draft(z: np.ndarray) -> np.ndarray:

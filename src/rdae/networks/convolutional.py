@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rdae.coding.pyramid_order import OPPONENT
 from rdae.errors import ShapeError
 from rdae.networks.gains import LAM_RANGE, Gains
 from rdae.networks.shuffle import depth_to_space
-from rdae.networks.wavelet import OPPONENT
 
 __all__ = [
     "WIDTHS", "ConvolutionalDecoder", "ConvolutionalEncoder", "Downsample", "Upsample", "block_transform",

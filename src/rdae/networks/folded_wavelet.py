@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdae.networks.wavelet import OPPONENT, Steps, basis_norms, scales_of_bands, wavelet_synthesis
+from rdae.coding.pyramid_order import OPPONENT
+from rdae.networks.wavelet import Steps, basis_norms, scales_of_bands, wavelet_synthesis
 
 __all__ = ["BlocksToPixels", "FoldedSynthesis"]
 
@@ -126,7 +127,7 @@ class FoldedSynthesis(nn.Module):
 
 
 class BlocksToPixels(nn.Module):
-    """`opponent_to_rgb(blocks) + 1/2`, clipped, by one matrix product that lays blocks out as rows.
+    """`opponent_to_rgb` of blended blocks, plus 1/2, clipped: two matrix products that lay blocks out as rows.
 
     Args:
         dtype: of the pixels.
@@ -134,6 +135,8 @@ class BlocksToPixels(nn.Module):
 
     colour: Tensor
     middle: Tensor
+    contrast: Tensor
+    one: Tensor
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -141,16 +144,26 @@ class BlocksToPixels(nn.Module):
         opponent, pixels = torch.tensor(OPPONENT, dtype=torch.float64), torch.eye(16, dtype=torch.float64)
         self.register_buffer("colour", torch.einsum("or,pq->opqr", opponent, pixels).reshape(48, 48))
         self.register_buffer("middle", torch.full((48,), 0.5))  # of the range of pixels
+        self.register_buffer("contrast", torch.eye(48) - torch.kron(torch.eye(3), torch.full((16, 16), 1 / 16)))
+        self.register_buffer("one", torch.eye(48))
         self.to(dtype)
 
-    def forward(self, blocks: Tensor, unit: Tensor) -> Tensor:
+    def forward(self, blocks: Tensor, change: Tensor, maps: Tensor, unit: Tensor) -> Tensor:
         """RGB pixels in [0, 1], `(4 h, 4 w, 3)`.
 
         Args:
             blocks: `(1, 48, h, w)` as `FoldedSynthesis` makes them.
+            change: their correction, likewise.
+            maps: of the contrast within blocks, then of their correction, `(96, 48)`; see `networks.blending`.
             unit: theirs, in units of the pixels, `(1,)`.
         """
         height, width = blocks.shape[-2:]
-        rows = torch.addmm(self.middle, blocks.reshape(48, height * width).T, self.colour * unit)
+        colour = self.colour * unit
+        rows = torch.addmm(self.middle, _rows(blocks), (self.one + self.contrast @ maps[:48]) @ colour)
+        rows = rows + _rows(change) @ ((self.one + maps[48:]) @ colour)
         pixels = rows.reshape(height, width, 4, 12).transpose(1, 2).reshape(4 * height, 4 * width, 3)
         return pixels.clamp(0, 1)
+
+
+def _rows(blocks: Tensor) -> Tensor:
+    return blocks.reshape(48, blocks.shape[-2] * blocks.shape[-1]).T

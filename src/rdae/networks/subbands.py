@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdae.errors import ModelError
+from rdae.networks.blending import Blend
 from rdae.networks.block_corrector import BLOCK, BlockCorrector, contrast
 from rdae.networks.bytes import ByteBlock, ByteConv, split_signs, to_byte, to_signed
 from rdae.networks.exact import compand
@@ -116,20 +117,22 @@ class SubbandDecoder(nn.Module):
         super().__init__()
         self.corrector, self.steps = corrector or SubbandCorrector(), steps
         self.finisher = BlockCorrector(2 * FOLDED_BANDS + HANDED + KNOTS, KNOTS, width)
+        self.blend = Blend()
 
-    def forward(self, symbols: list[Tensor], lam: Tensor) -> Tensor:
+    def forward(self, symbols: list[Tensor], lam: Tensor, blend: Tensor | None = None) -> Tensor:
         """The reconstruction, `(B, 3, H, W)`, not clipped.
 
         Args:
             symbols: rounded sub-bands in units of the step, of the shapes that the encoder gives.
             lam: `(B,)`, that of the encoder.
+            blend: what the picture's file says, see `networks.blending`; None for nothing.
 
         Raises:
             ModelError: the pyramid has too few levels.
         """
         with torch.autocast(lam.device.type, enabled=False):  # bytes do not survive 16-bit floats
             blocks, told = self.blocks([q.float() for q in symbols], lam.float())
-            return self.finished(blocks, told, lam.float())
+            return self.pixels(self.blend(blocks, self.change(blocks, told), blend), lam.float())
 
     def blocks(self, symbols: list[Tensor], lam: Tensor) -> tuple[Tensor, Tensor]:
         """What the inverse wavelet makes of corrected sub-bands, in units of the step, and what its corrector is told.
@@ -158,7 +161,10 @@ class SubbandDecoder(nn.Module):
         """Bytes that the corrector of pixels reads beside the picture: finest symbols, what was handed on, quality."""
         return torch.cat([folded_bytes(finest), handed, planes(quality, handed)], 1)
 
-    def finished(self, blocks: Tensor, told: Tensor, lam: Tensor) -> Tensor:
-        """Pixels, `(B, 3, H, W)`, of blocks that the corrector of pixels has changed."""
-        blocks = blocks + self.finisher(contrast(blocks), told) / BYTES_PER_STEP
+    def change(self, blocks: Tensor, told: Tensor) -> Tensor:
+        """Correction of blocks, in units of the step."""
+        return self.finisher(contrast(blocks), told) / BYTES_PER_STEP
+
+    def pixels(self, blocks: Tensor, lam: Tensor) -> Tensor:
+        """Pixels, `(B, 3, H, W)`, of blocks in units of the step."""
         return opponent_to_rgb(F.pixel_shuffle(blocks, BLOCK) * step_of(lam)[:, None, None, None]) + 0.5

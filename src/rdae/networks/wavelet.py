@@ -24,10 +24,7 @@ Steps = tuple[float, ...]
 
 ALPHA, BETA, GAMMA, DELTA = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
 
-# Rows are orthonormal: luma, red against blue, green against magenta. Equal errors in the three cost
-# equal errors in RGB, and for photographs the rotation is close to the Karhunen-Loeve transform.
-_S2, _S3, _S6 = 2**-0.5, 3**-0.5, 6**-0.5
-OPPONENT = ((_S3, _S3, _S3), (_S2, 0.0, -_S2), (_S6, -2 * _S6, _S6))
+_S2, _S3, _S6 = 2**-0.5, 3**-0.5, 6**-0.5  # of the opponent colours
 
 
 class Pyramid(list[Tensor]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
+from rdae.coding.blending import LATER_UNIT, WAYS_UNIT
 from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.pyramid import LOWEST, REANALYSIS
@@ -78,14 +80,16 @@ class _Wavelet(nn.Module):
 
 
 class _Pixels(nn.Module):
-    """Blocks and their correction, in units of the step, to pixels in [0, 1], `(H, W, 3)`."""
+    """Blocks, their correction and what is blended, in units of the step, to pixels in [0, 1], `(H, W, 3)`, and the
+    step."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pixels = BlocksToPixels()
 
-    def forward(self, lam: Tensor, blocks: Tensor, change: Tensor) -> Tensor:
-        return self.pixels(blocks + change, step_of(lam))
+    def forward(self, lam: Tensor, maps: Tensor, blocks: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        step = step_of(lam)
+        return self.pixels(blocks, change, maps, step), step
 
 
 def _analysis(encoder: PyramidEncoder) -> bytes:
@@ -146,8 +150,10 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
     changes = {f"correction{level}": _folded(levels, level, torch.float32) for level in range(coarsest, 1, -1)}
     blocks = {name: torch.zeros(1, SAMPLES, 4, 6) for name in ("blocks", "change")}
     wavelet = to_onnx(_Wavelet(levels, coarsest, decoder.steps), low | details | changes, ["blocks", "contrast"])
-    pixels = to_onnx(_Pixels(), {"lam": torch.ones(1)} | blocks, ["pixels"])
-    return _joined(_corrections(decoder.corrector), wavelet, _block_changes(decoder.finisher), pixels)
+    known = {"lam": torch.ones(1), "maps": torch.zeros(2 * SAMPLES, SAMPLES)}
+    pixels = to_onnx(_Pixels(), known | blocks, ["pixels", "step"])
+    parts = _corrections(decoder.corrector), wavelet, _block_changes(decoder.finisher), pixels
+    return _joined(*parts, outputs=("pixels", "blocks", "change", "step"))
 
 
 def _corrections(corrector: SubbandCorrector) -> bytes:
@@ -191,17 +197,20 @@ def _folded(levels: int, level: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(1, FOLDED_BANDS, side >> level, 3 * (side >> level + 1), dtype=dtype)
 
 
-def _joined(*parts: bytes) -> bytes:
+def _joined(*parts: bytes, outputs: tuple[str, ...]) -> bytes:
     """One graph of several: what one computes under the name of an input of a later one is that input."""
     models = [onnx.load_model_from_string(part) for part in parts]
     for number, model in enumerate(models):
         _rename(model, f"{number}.", keep={value.name for value in (*model.graph.input, *model.graph.output)})
         model.ir_version = models[0].ir_version
+    known = {value.name: copy.deepcopy(value) for model in models for value in model.graph.output}
     whole, *others = models
     for model in others:
         wanted = {value.name for value in model.graph.input}
         shared = [(value.name, value.name) for value in whole.graph.output if value.name in wanted]
         whole = compose.merge_models(whole, model, io_map=shared)
+    del whole.graph.output[:]
+    whole.graph.output.extend(known[name] for name in outputs)
     return whole.SerializeToString(deterministic=True)
 
 
@@ -266,6 +275,13 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
     } | _prior_graphs(prior)  # fmt: skip
     lam = recipe.lam_of_levels()
     arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
+    for name, numbers, unit in (
+        ("ways", decoder.blend.ways, WAYS_UNIT), ("ways.later", decoder.blend.later, LATER_UNIT),
+    ):  # fmt: skip
+        whole = (numbers / unit).round()
+        if not whole.abs().max() < 1 << 15:
+            raise ModelError("The decoder's maps for blends have run away. Train again with a lower learning rate.")
+        arrays[name] = whole.to(torch.int16).numpy()
     arrays |= {f"graph.{name}": np.frombuffer(graph, dtype=np.uint8) for name, graph in graphs.items()}
     logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
     full = {

@@ -97,7 +97,9 @@ class Refiner:
         self._steps, self._seconds = steps_of(effort), seconds
         self._progress = progress or (lambda done, total: None)
 
-    def __call__(self, pixels: np.ndarray, symbols: list[np.ndarray], lam: float) -> list[np.ndarray]:
+    def __call__(
+        self, pixels: np.ndarray, symbols: list[np.ndarray], lam: float, blend: np.ndarray
+    ) -> list[np.ndarray]:
         """Better symbols of a tile; as `rdae.coding.coder.Refine` says."""
         until = time.monotonic() + self._seconds if self._seconds is not None else None
         weight = torch.tensor([lam], dtype=torch.float32)
@@ -105,14 +107,14 @@ class Refiner:
         low, *details = (torch.from_numpy(x.astype(np.float32))[None] for x in symbols)
         q = [low, *(depth_to_space(x) for x in details)]
         generator = torch.Generator().manual_seed(0)  # the same picture gives the same file
-        cost, moves = self._look(q, y, weight)
+        cost, moves = self._look(q, y, weight, blend)
         share = SHARE
         for step in range(self._steps):
             self._progress(step, self._steps)
             if until is not None and time.monotonic() > until:
                 break
             tried = [q[0], *(x + _moved(*move, share, generator) for x, move in zip(q[1:], moves, strict=True))]
-            found, next_moves = self._look(tried, y, weight)
+            found, next_moves = self._look(tried, y, weight, blend)
             if found < cost:
                 q, cost, moves = tried, found, next_moves
             else:
@@ -121,7 +123,9 @@ class Refiner:
         low, *details = q
         return [x[0].numpy().astype(np.int16) for x in (low, *(space_to_depth(x) for x in details))]
 
-    def _look(self, q: list[Tensor], y: Tensor, lam: Tensor) -> tuple[float, list[tuple[Tensor, Tensor]]]:
+    def _look(
+        self, q: list[Tensor], y: Tensor, lam: Tensor, blend: np.ndarray
+    ) -> tuple[float, list[tuple[Tensor, Tensor]]]:
         """Rate + lam * squared error, and of each level what one more and one less would change of it, in nats."""
         prior: Any = self._model.prior
         channel: Any = self._model.channel
@@ -130,7 +134,8 @@ class Refiner:
         with torch.no_grad():
             rate = float(prior(q, costs, lam).rate)
         leaves = [x.detach().requires_grad_() for x in q]
-        shown = self._model.decoder(leaves, lam)[..., : y.shape[-2], : y.shape[-1]]
+        blended = torch.from_numpy(blend) if len(blend) else None
+        shown = self._model.decoder(leaves, lam, blended)[..., : y.shape[-2], : y.shape[-1]]
         distortion = LEAN * lam * (shown.clamp(0, 1) - y).square().sum()
         slopes = torch.autograd.grad(distortion, leaves)[1:]
         moves, first = [], 0

@@ -1,0 +1,181 @@
+"""Blends: what is solved for, what the synthesis makes of it, what files say of it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import photograph
+from safetensors.numpy import load as load_arrays
+
+from rdae.coding.blending import NOTHING, SAMPLES, Features, best_blend
+from rdae.coding.codec import Codec, Coded
+from rdae.coding.fidelity import psnr
+from rdae.coding.model import Model, load_model, unpack_model
+from rdae.coding.picture import from_array
+from rdae.coding.tiles import Box
+from rdae.errors import ModelError
+from rdae.networks.blending import own_contrast
+from rdae.networks.shuffle import depth_to_space
+from rdae.training.export_subbands import export_subbands
+
+LEVEL = 90
+
+
+def ways_of(seed: int, count: int = 5, size: float = 0.1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, size, (count, 2 * SAMPLES, SAMPLES))
+
+
+def test_a_blend_is_found_again():
+    """What is missing is a blend of 32nds: it comes back, and nothing is missing afterwards."""
+    rng, ways = np.random.default_rng(0), ways_of(1)
+    h = rng.normal(0, 1, (400, 2 * SAMPLES))
+    wanted = np.array([5, -40, 0, 127, -127])
+    r = h @ np.einsum("k,kio->io", wanted / 32, ways)
+    blend, gain = best_blend(h.T @ h, h.T @ r, ways)
+    np.testing.assert_array_equal(blend, wanted)
+    assert gain == pytest.approx((r**2).sum(), rel=1e-6)
+
+
+def test_the_gain_is_what_the_squared_error_falls_by():
+    rng, ways = np.random.default_rng(2), ways_of(3)
+    h, r = rng.normal(0, 1, (300, 2 * SAMPLES)), rng.normal(0, 1, (300, SAMPLES))
+    blend, gain = best_blend(h.T @ h, h.T @ r, ways)
+    left = r - h @ np.einsum("k,kio->io", blend / 32, ways)
+    assert gain == pytest.approx((r**2).sum() - (left**2).sum(), rel=1e-6)
+    assert gain > 0
+    for k in range(5):  # no neighbour among blends is better
+        for step in (-1, 1):
+            other = blend.astype(int)
+            other[k] += step
+            assert ((r - h @ np.einsum("k,kio->io", other / 32, ways)) ** 2).sum() > (left**2).sum()
+
+
+def test_maps_that_do_nothing_are_not_blended():
+    """Their gain is nought whatever the blend; the others are solved for as if they were not there."""
+    rng, ways = np.random.default_rng(4), ways_of(5)
+    h, r = rng.normal(0, 1, (300, 2 * SAMPLES)), rng.normal(0, 1, (300, SAMPLES))
+    alone, _ = best_blend(h.T @ h, h.T @ r, ways[:3])
+    ways[3:] = 0
+    blend, _ = best_blend(h.T @ h, h.T @ r, ways)
+    np.testing.assert_array_equal(blend, [*alone, 0, 0])
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    """The tiny model with maps that change much."""
+    made = copy.deepcopy(tiny.torch)
+    with torch.no_grad():
+        made.decoder.blend.ways[:] = torch.from_numpy(ways_of(6, 8, 0.02))
+    return made
+
+
+@pytest.fixture(scope="module")
+def blending(tiny, model) -> Codec:
+    return Codec(unpack_model(export_subbands(model, tiny.recipe, {}), threads=1))
+
+
+def synthesised(codec: Codec, image: np.ndarray, blend: np.ndarray) -> tuple[np.ndarray, Features, Coded]:
+    _, coded = codec._encode(from_array(image), LEVEL, [])
+    inputs = codec._coder.synthesis_inputs(coded.symbols, LEVEL) | codec._coder.maps(blend)
+    shown, *found = codec.model.run("synthesis", inputs | {"lam": codec.model.lam_of(LEVEL)})
+    return shown, Features(*found), coded
+
+
+def test_the_synthesis_blends_as_the_decoder_does(model, blending):
+    image = photograph(128, 128, 7)
+    blend = np.array([31, -17, 0, 64, -5, 8, -90, 1], dtype=np.int8)
+    shown, _, coded = synthesised(blending, image, blend)
+    low, *details = (torch.from_numpy(q.astype(np.float32))[None] for q in coded.symbols)
+    lam, decoder = torch.from_numpy(blending.model.lam_of(LEVEL)), model.decoder
+    with torch.no_grad():
+        symbols = [low, *(depth_to_space(q) for q in details)]
+        wanted = decoder(symbols, lam, torch.from_numpy(blend / np.float32(32)))[0].permute(1, 2, 0).clamp(0, 1)
+        plain = decoder(symbols, lam)[0].permute(1, 2, 0).clamp(0, 1)
+    off = np.abs(shown - wanted.numpy())
+    # files keep maps to 2**-13; what the corrector of pixels sees is rounded, so a tie may fall either way
+    assert np.mean(off > 2e-3) < 0.01
+    assert np.abs(shown - plain.numpy()).mean() > 20 * off.mean()
+
+
+def test_the_encoder_sees_what_the_decoder_will_show(blending):
+    """The picture that `fitted` returns is that of the synthesis with the blend that it found, and nearer."""
+    image = photograph(128, 128, 8)
+    y = (image / 255).astype(np.float32)
+    shown, found, _ = synthesised(blending, image, NOTHING)
+    blend, seen = blending._coder.blending.fitted(y, shown.copy(), found, (128, 128), 0.0)
+    again, _, _ = synthesised(blending, image, blend)
+    assert blend.any()
+    clipped = (shown == 0) | (shown == 1)  # `fitted` adds to what was clipped
+    assert np.abs(seen - again)[~clipped].max() < 1e-4
+    assert np.square(again - y).sum() < np.square(shown - y).sum()
+
+
+def test_a_blend_that_is_not_worth_its_bytes_is_not_sent(blending):
+    image = photograph(64, 64, 9)
+    shown, found, _ = synthesised(blending, image, NOTHING)
+    y = (image / 255).astype(np.float32)
+    blend, seen = blending._coder.blending.fitted(y, shown, found, (64, 64), 1e9)
+    assert len(blend) == 0
+    assert seen is shown
+
+
+def test_contrast_within_blocks_has_no_mean():
+    x = torch.randn(2, SAMPLES, 3, 4, generator=torch.Generator().manual_seed(1))
+    found = own_contrast(x).unflatten(1, (3, 16))
+    torch.testing.assert_close(found.mean(2), torch.zeros(2, 3, 3, 4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[:, :, 3] - found[:, :, 9], (x[:, 3::16] - x[:, 9::16]))
+
+
+def test_what_suits_a_draft_becomes_what_suits_the_file(blending):
+    maps = blending._coder.blending
+    later = np.zeros((9, 8), np.float32)
+    later[:8] = 2 * np.eye(8)
+    later[8, 3] = 0.5
+    maps = type(maps)(maps._ways, later)
+    np.testing.assert_array_equal(maps.later(np.array([1, 2, 3, 4, 5, 60, 100, -90], np.int8)),
+                                  [2, 4, 6, 24, 10, 120, 127, -127])  # fmt: skip
+    assert len(maps.later(np.array([0, 0, 0, -8, 0, 0, 0, 0], np.int8))) == 0
+    assert len(maps.later(NOTHING)) == 0
+
+
+def test_the_shipped_codec_blends_for_photographs():
+    """Files say so, and without what they say the picture is further from the original."""
+    codec = Codec(load_model("photo"))
+    image = photograph(200, 300, 11)
+    _, coded = codec._encode(from_array(image), 110, [])
+    assert coded.blends[0].any()
+    shown, without = (
+        codec._synthesise(Coded(coded.symbols, [blend]), 110, (200, 300), False, False)
+        for blend in (coded.blends[0], NOTHING)
+    )
+    assert psnr(image, shown) > psnr(image, without)
+
+
+def test_a_blend_comes_back_from_the_stream():
+    codec = Codec(load_model("photo"))
+    latents, _ = codec._latents(from_array(photograph(70, 90, 12)), Box(0, 0, 70, 90), 80)
+    plain, symbols = codec._coder.encode(latents, 80, (70, 90))
+    blend = np.array([1, -127, 127, 0, 5, -6, 7, 8], dtype=np.int8)
+    stream, same = codec._coder.encode(latents, 80, (70, 90), blend=blend)
+    assert len(stream) == len(plain) + 8
+    np.testing.assert_array_equal(codec._coder.blend(stream), blend)
+    assert len(codec._coder.blend(plain)) == 0
+    for a, b, c in zip(codec._coder.decode(stream, 80, (128, 128), (70, 90)), same, symbols, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(b, c)
+
+
+@pytest.mark.parametrize("damage", ["shape", "type", "later"])
+def test_maps_that_do_not_fit_are_refused(tiny, damage):
+    arrays = load_arrays(tiny.data)
+    if damage == "shape":
+        arrays["ways"] = arrays["ways"][:, :95]
+    elif damage == "type":
+        arrays["ways"] = arrays["ways"].astype(np.float32)
+    else:
+        arrays["ways.later"] = arrays["ways.later"][:-1]
+    with pytest.raises(ModelError, match="maps of model 'tiny' are"):
+        Codec(Model(arrays, bytes(8)))
