@@ -63,6 +63,15 @@ def test_maps_that_do_nothing_are_not_blended():
     np.testing.assert_array_equal(blend, [*alone, 0, 0])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_features_that_say_nothing_are_not_blended(value):
+    h = np.full((50, 2 * SAMPLES), value)
+    with np.errstate(invalid="ignore", over="ignore"):
+        blend, gain = best_blend(h.T @ h, h.T @ np.ones((50, SAMPLES)), ways_of(1))
+    assert not blend.any()
+    assert gain == 0
+
+
 @pytest.fixture(scope="module")
 def model(tiny):
     """The tiny model with maps that change much."""

@@ -366,6 +366,7 @@ class SpecCodec:
         self.arrays = load_arrays(codec_file)
         self.identity = sha256(codec_file).digest()[:8]
         self.card = json.loads(self.arrays["card"].tobytes())
+        self.blend = np.zeros(len(self.arrays.get("ways", ())))  # of the tile that was read last
         self.tables = {name.removesuffix(".reach"): SpecTables(x, self.arrays[name.replace("reach", "counts")])
                        for name, x in self.arrays.items() if name.endswith(".reach")}  # fmt: skip
         self.graphs = {
@@ -400,9 +401,11 @@ class SpecCodec:
         whole = [np.zeros((channels, self.up(height) // unit, self.up(width) // unit), int)
                  for channels, unit in zip(self.channels, self.units, strict=True)]  # fmt: skip
         payloads = iter([payload for tag, payload in file.chunks if tag == 1])
+        self.blends: list[tuple[slice, slice, np.ndarray]] = []
         for top in range(0, height, size):
             for left in range(0, width, size):
                 part = self.tile_symbols(next(payloads), file.level, min(size, height - top), min(size, width - left))
+                self.blends.append((slice(top, top + size), slice(left, left + size), self.blend))
                 for x, own, unit in zip(whole, part, self.units, strict=True):
                     i, j = top // unit, left // unit
                     x[:, i : i + own.shape[1], j : j + own.shape[2]] = own
@@ -412,10 +415,13 @@ class SpecCodec:
     def pixels(self, file: SpecFile) -> np.ndarray:
         inputs = self.synthesis_inputs(self.symbols(file), file.level)
         inputs["lam"] = self.arrays["lam"][file.level : file.level + 1].astype(np.float32)
-        (y,) = ReferenceEvaluator(self.arrays["graph.synthesis"].tobytes(), new_ops=[QLinearAdd, DequantizeLinear]).run(
-            ["pixels"], inputs
-        )
-        y = y[: file.height, : file.width].astype(np.float64)
+        y = np.zeros((file.height, file.width, 3))
+        for rows, columns, blend in self.blends:  # each tile is shown with its own
+            if "ways" in self.arrays:
+                inputs["maps"] = np.einsum("k,kio->io", blend, self.arrays["ways"] / 4096).astype(np.float32)
+            graph = self.arrays["graph.synthesis"].tobytes()
+            (shown,) = ReferenceEvaluator(graph, new_ops=[QLinearAdd, DequantizeLinear]).run(["pixels"], inputs)
+            y[rows, columns] = shown[: file.height, : file.width][rows, columns]
         if file.colour & 1 == 0:
             y = y.mean(2, keepdims=True)
         peak = 65535 if file.colour & 4 else 255
@@ -500,7 +506,11 @@ class SpecPyramid(SpecCodec):
             a, b = divmod(channel % 4, 2)
             for i in range(index.shape[1]):
                 for j in range(index.shape[2]):
-                    if 2 * i + a < rows and 2 * j + b < columns and not (skip and index[c, i, j] == 0):
+                    if (
+                        2 * i + a < rows
+                        and 2 * j + b < columns
+                        and not (skip and index[c, i, j] <= self.card.get("certain", 0))
+                    ):
                         places.append((c, i, j))
         scales = [int(index[place]) and min(max(int(index[place]) + shift, 0), last) for place in places]
         numbers = [skews * scale + abs(int(skew[place])) for scale, place in zip(scales, places, strict=True)]
@@ -561,9 +571,6 @@ class SpecPyramid(SpecCodec):
             inputs[f"detail{number}"] = x[None].astype(np.int16)
             if number <= self.card["corrected"] + 1:
                 inputs[f"g.detail{number}"] = by_sign(x)[None].astype(np.uint8)
-        if "ways" in self.arrays:
-            maps = np.einsum("k,kio->io", self.blend, self.arrays["ways"] / 4096)
-            inputs["maps"] = maps.astype(np.float32)
         return inputs
 
 

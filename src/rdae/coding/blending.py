@@ -43,6 +43,8 @@ def best_blend(gram: np.ndarray, cross: np.ndarray, maps: np.ndarray) -> tuple[n
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     among = flat @ (gram.astype(np.float64) @ maps).reshape(len(maps), -1).T
     missing = flat @ cross.ravel().astype(np.float64)
+    if not (np.isfinite(among).all() and np.isfinite(missing).all()):  # weights that ran away, which rounding refuses
+        return np.zeros(len(maps), dtype=np.int8), 0.0
     ridge = RIDGE * np.trace(among) + np.finfo(np.float64).tiny
     wanted = np.linalg.solve(among + ridge * np.eye(len(maps)), missing)
     blend = whole_blend(wanted)
@@ -70,8 +72,8 @@ def unpack_blend(data: bytes, ways: int) -> np.ndarray:
 class Features(NamedTuple):
     """What the synthesis of a window says beside its pixels."""
 
-    blocks: np.ndarray  # (1, 48, h, w), in units of the step
-    change: np.ndarray  # their correction, likewise
+    blocks: np.ndarray  # (3, 16, h, w): colours, samples, in units of the step
+    change: np.ndarray  # (1, 48, h, w): their correction
     step: np.ndarray  # (1,), of pixels in [0, 1]
 
 
@@ -139,7 +141,7 @@ class Blending:
             int8 numbers, none where a blend is not worth its bytes; pixels.
         """
         step = found.step[0]
-        features = np.concatenate([_own_contrast(found.blocks[0]), found.change[0]])
+        features = np.concatenate([_own_contrast(found.blocks), found.change[0]])
         rows, columns = (-(-side // BLOCK) for side in visible)
         part = slice(0, rows, EVERY), slice(0, columns)
         seen = features[:, *part].reshape(len(features), -1)
@@ -160,9 +162,8 @@ def _parts(blend: np.ndarray) -> np.ndarray:
 
 
 def _own_contrast(blocks: np.ndarray) -> np.ndarray:
-    """Samples of blocks less the mean of their own block and colour, `(48, h, w)`."""
-    colours = blocks.reshape(COLOURS, BLOCK**2, *blocks.shape[1:])
-    return (colours - colours.mean(1, keepdims=True)).reshape(blocks.shape)
+    """Samples of blocks less the mean of their own block and colour: `(3, 16, h, w)` to `(48, h, w)`."""
+    return (blocks - blocks.mean(1, keepdims=True)).reshape(SAMPLES, *blocks.shape[2:])
 
 
 def _blocks(pixels: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:

@@ -56,6 +56,7 @@ class PyramidTables(NamedTuple):
     low_number: np.ndarray  # (LOW_DEPTHS, 2, COLOURS, buckets) number of a low table
     corner_number: np.ndarray  # (COLOURS,)
     levels: int
+    certain: int = 0  # largest scale index of near-certain zeros
 
     @property
     def scales(self) -> int:
@@ -107,7 +108,8 @@ class PyramidCoder:
         whole = 0 < len(details) <= TABLES_MAX and len(details) % skews == 0
         if (number.shape, corner.shape) != shapes or not whole:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
-        tables = PyramidTables(details, skews, low, number, corner, levels)
+        certain = model.whole("certain", 0, SIGNED_ZERO - 1) if "certain" in model.card else 0
+        tables = PyramidTables(details, skews, low, number, corner, levels, certain)
         lowest = LOWEST if model.has(f"graph.{REANALYSIS}") else 1.0
         return cls(tables, numbers, model.run, weight, lowest, Blending.of(model))
 
@@ -380,7 +382,7 @@ class _Encoding:
     def _pass(self, q: np.ndarray, members: Members, seen: np.ndarray) -> tuple[np.ndarray, _Pass]:
         """Symbols without those that are not sent, and the others as they are sent without a shift."""
         q[~seen] = 0
-        certain = members.scale == 0
+        certain = members.scale <= self._coder.tables.certain
         left_out = bool((np.abs(q[certain]) <= SKIPPED_MAX).all())
         if left_out:
             q[certain] = 0
@@ -436,7 +438,7 @@ class _Decoding:
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
         left_out, shift = next(self._passes)
         if left_out:
-            seen = seen & (members.scale > 0)
+            seen = seen & (members.scale > self._coder.tables.certain)
         at = np.flatnonzero(seen)
         numbers, mirrored = members.at(at, shift)
         values = fitting(self._source.read(numbers, self._coder._details), FormatError)

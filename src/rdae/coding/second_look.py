@@ -17,7 +17,7 @@ from rdae.coding.blending import BLOCK, NOTHING, SAMPLES, Features
 from rdae.coding.coder import SYMBOL_LIMIT
 from rdae.coding.model import Model
 from rdae.coding.pyramid import REANALYSIS, PyramidCoder, seen_samples
-from rdae.coding.pyramid_order import BANDS
+from rdae.coding.pyramid_order import BANDS, COLOURS
 
 __all__ = ["draft", "look_again", "shown_and_blend"]
 
@@ -77,8 +77,9 @@ def shown_and_blend(
     if coder.blending is None:
         (shown,) = model.run_to("synthesis", inputs, shapes)
         return shown, NOTHING
-    blocks = 1, SAMPLES, height // BLOCK, width // BLOCK
-    shown, *found = model.run_to("synthesis", inputs, [*shapes, blocks, blocks, (1,)])
+    sides = height // BLOCK, width // BLOCK
+    shapes += [(COLOURS, BLOCK**2, *sides), (1, SAMPLES, *sides), (1,)]
+    shown, *found = model.run_to("synthesis", inputs, shapes)
     worth = 8 * math.log(2) * coder.blending.ways / max(coder.weight(level), LEAST_WEIGHT)
     blend, shown = coder.blending.fitted(y[0].transpose(1, 2, 0), shown, Features(*found), visible, worth)
     return shown, blend

@@ -110,7 +110,7 @@ class FoldedSynthesis(nn.Module):
         self.to(dtype)
 
     def forward(self, low: Tensor, details: list[Tensor]) -> Tensor:
-        """Blocks of 4 x 4 samples of three colours, `(1, 48, h, w)`, in the unit of the sub-bands.
+        """Blocks of 4 x 4 samples of three colours, `(3, 16, h, w)`, in the unit of the sub-bands.
 
         Args:
             low: coarsest band, `(1, 3, h, w)`, h and w even.
@@ -123,7 +123,7 @@ class FoldedSynthesis(nn.Module):
             x = F.conv2d(self.border(bands), getattr(self, f"kernel{level}"))
             if level > 1:
                 x = F.pixel_shuffle(x, 2)
-        return x.flatten(0, 1)[None]
+        return x
 
 
 class BlocksToPixels(nn.Module):
@@ -152,8 +152,8 @@ class BlocksToPixels(nn.Module):
         """RGB pixels in [0, 1], `(4 h, 4 w, 3)`.
 
         Args:
-            blocks: `(1, 48, h, w)` as `FoldedSynthesis` makes them.
-            change: their correction, likewise.
+            blocks: `(3, 16, h, w)` as `FoldedSynthesis` makes them.
+            change: their correction, `(1, 48, h, w)`.
             maps: of the contrast within blocks, then of their correction, `(96, 48)`; see `networks.blending`.
             unit: theirs, in units of the pixels, `(1,)`.
         """

@@ -18,9 +18,9 @@ from rdae.coding.blending import LATER_UNIT, WAYS_UNIT
 from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.pyramid import LOWEST, REANALYSIS
-from rdae.coding.pyramid_order import groups_of_level
+from rdae.coding.pyramid_order import CERTAIN, groups_of_level
 from rdae.errors import ModelError
-from rdae.networks.block_corrector import SAMPLES, BlockCorrector, contrast
+from rdae.networks.block_corrector import BLOCK, SAMPLES, BlockCorrector, contrast
 from rdae.networks.bytes import ByteConv
 from rdae.networks.exact import EXACT_LIMIT
 from rdae.networks.folded_wavelet import BlocksToPixels, FoldedSynthesis
@@ -65,7 +65,7 @@ class _Reanalysis(nn.Module):
 
 
 class _Wavelet(nn.Module):
-    """Folded symbols (int16) and corrections (float32) to blocks in units of the step, and their contrast."""
+    """Folded symbols (int16) and corrections (float32) to blocks in steps, `(3, 16, h, w)`, and contrast."""
 
     def __init__(self, levels: int, coarsest: int, steps: Steps | None) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _Wavelet(nn.Module):
         first = self.levels - self.coarsest  # that is corrected; the last, finest one is not
         changed = [q + c for q, c in zip(details[first:-1], inputs[self.levels :], strict=True)]
         blocks = self.wavelet(low.float(), [*details[:first], *changed, details[-1]])
-        return blocks, contrast(blocks)
+        return blocks, contrast(blocks.flatten(0, 1)[None])
 
 
 class _Pixels(nn.Module):
@@ -148,7 +148,7 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
     details = {f"detail{level}": _folded(levels, level, torch.int16) for level in range(levels, 0, -1)}
     low = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     changes = {f"correction{level}": _folded(levels, level, torch.float32) for level in range(coarsest, 1, -1)}
-    blocks = {name: torch.zeros(1, SAMPLES, 4, 6) for name in ("blocks", "change")}
+    blocks = {"blocks": torch.zeros(3, BLOCK**2, 4, 6), "change": torch.zeros(1, SAMPLES, 4, 6)}
     wavelet = to_onnx(_Wavelet(levels, coarsest, decoder.steps), low | details | changes, ["blocks", "contrast"])
     known = {"lam": torch.ones(1), "maps": torch.zeros(2 * SAMPLES, SAMPLES)}
     pixels = to_onnx(_Pixels(), known | blocks, ["pixels", "step"])
@@ -211,7 +211,19 @@ def _joined(*parts: bytes, outputs: tuple[str, ...]) -> bytes:
         whole = compose.merge_models(whole, model, io_map=shared)
     del whole.graph.output[:]
     whole.graph.output.extend(known[name] for name in outputs)
+    _drop_identities(whole.graph)
     return whole.SerializeToString(deterministic=True)
+
+
+def _drop_identities(graph: onnx.GraphProto) -> None:
+    """Lets what an Identity passes on have the name of what it gives: one that gives an output would copy."""
+    names = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Identity"}
+    kept = [node for node in graph.node if node.op_type != "Identity"]
+    for node in kept:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _rename(model: onnx.ModelProto, prefix: str, keep: set[str]) -> None:
@@ -288,6 +300,7 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         "name": recipe.name,
         "coder": "pyramid",
         "skews": prior.density.skew_max + 1,
+        "certain": CERTAIN,
         "corrected": decoder.corrector.coarsest,
         "levels": levels,
         "tile": TILE,

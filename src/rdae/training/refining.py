@@ -24,7 +24,7 @@ from torch import Tensor
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import Channel, Conditional
 from rdae.channels.rounding import Sent
-from rdae.coding.pyramid_order import groups_of_level, places_of_level
+from rdae.coding.pyramid_order import CERTAIN, groups_of_level, places_of_level
 from rdae.distortions import squared_error
 from rdae.errors import ModelError
 from rdae.networks.shuffle import depth_to_space, space_to_depth
@@ -56,7 +56,7 @@ class _Costs(Channel):
     def forward(self, z: Tensor, mean: Tensor | float = 0.0, prior: Conditional | None = None) -> Sent:
         assert prior is not None
         index, _ = prior.parameters
-        certain = index <= 0  # near-certain zeros, which files leave out
+        certain = index <= CERTAIN  # near-certain zeros, which files leave out
         here = prior.log_prob(z)
         for costs, q in ((self.up, z + 1), (self.down, z - 1)):
             costs.append((here - prior.log_prob(q)).masked_fill(certain, torch.inf))
