@@ -19,7 +19,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from rdae.coding.picture import from_array
 from rdae.coding.tiles import Box
 from rdae.data.photographs import find_images, read_rgb
 from rdae.networks.blending import WAYS, Blend
-from rdae.networks.block_corrector import BLOCK
+from rdae.networks.block_corrector import BLOCK, SAMPLES
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space
 from rdae.networks.subbands import quality_bytes
@@ -50,6 +50,8 @@ from rdae.training.start import find_start
 
 RECIPES = {"photo": photo, "photo-ssim": photo_ssim}
 PER_STEP = 64  # blocks are kept in 64ths of the step
+FIRST_CROPS = 240  # photographs that maps begin with
+SHRINK = 0.1  # of the mean of what maps read, added to that of each photograph
 SEEN = 768  # pixels on a side, at most, of photographs that blends are compared on
 LEVELS_OF_BLENDS = (24, 60, 100)  # of quality
 PRIOR_WEIGHT = 2.0  # of the identity, in pictures with a blend of 1
@@ -126,9 +128,17 @@ def unfolded(data: Coded, crops: list[tuple[int, Box]], level: int) -> Tensor:
     return depth_to_space(torch.stack([data.crop(number, name, box, unit) for number, box in crops]))
 
 
-def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
-    """Distortion, weighted as in training. The linear path of whole pictures is on disk, corrections are added."""
-    crops, lam, bpp = drawn(data, step, options)
+class Shown(NamedTuple):
+    """What the decoder makes of crops before its last step, and what it should be, in units of the step."""
+
+    blocks: Tensor
+    change: Tensor
+    target: Tensor
+    y: Tensor  # pixels in [0, 1]
+
+
+def decoded(model: RateDistortionAutoencoder, data: Coded, crops: list[tuple[int, Box]], lam: Tensor) -> Shown:
+    """The linear path of whole pictures is on disk, corrections are added."""
     decoder: Any = model.decoder
     coarsest = decoder.corrector.coarsest
     symbols = [unfolded(data, crops, level) for level in range(coarsest + 1, 0, -1)]
@@ -140,22 +150,66 @@ def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, optio
     moved = wavelet_synthesis([low, *changes, torch.zeros_like(symbols[-1])], steps=steps)
     blocks = torch.stack([data.crop(number, "blocks", box, BLOCK) for number, box in crops]) / PER_STEP
     blocks = blocks + F.pixel_unshuffle(moved, BLOCK)
-    change = decoder.change(blocks, decoder.told(symbols[-1], handed, quality))
     y = torch.stack([data.crop(number, "pixels", box, 1) for number, box in crops]) / 255
     target = F.pixel_unshuffle(rgb_to_opponent(y - 0.5) / step_of(lam)[:, None, None, None], BLOCK)
-    blend = blends(decoder.blend, target, blocks, change, options.crops)
-    found = decoder.pixels(decoder.blend(blocks, change, blend), lam)
-    return (lam * model.distortion(y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()
+    return Shown(blocks, decoder.change(blocks, decoder.told(symbols[-1], handed, quality)), target, y)
+
+
+def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
+    """Distortion, weighted as in training, each photograph with its best blend."""
+    crops, lam, bpp = drawn(data, step, options)
+    decoder: Any = model.decoder
+    shown = decoded(model, data, crops, lam)
+    blend = blends(decoder.blend, shown, options.crops)
+    found = decoder.pixels(decoder.blend(shown.blocks, shown.change, blend), lam)
+    return (lam * model.distortion(shown.y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()
+
+
+def moments(maps: Blend, shown: Shown, crops: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of what maps read and of what is missing, summed over the crops of each photograph.
+
+    Returns:
+        `h^T h`, `(n, 96, 96)`; `h^T r`, `(n, 96, 48)`; `r^T r`, `(n,)`.
+    """
+    parts = maps.features(shown.blocks, shown.change), shown.target - maps(shown.blocks, shown.change)
+    h, r = (x.unflatten(0, (-1, crops)).permute(0, 1, 3, 4, 2).flatten(1, 3) for x in parts)
+    return (h.mT @ h).numpy(), (h.mT @ r).numpy(), r.square().sum((1, 2)).numpy()
 
 
 @torch.no_grad()
-def blends(maps: Blend, target: Tensor, blocks: Tensor, change: Tensor, crops: int) -> Tensor:
+def first_maps(model: RateDistortionAutoencoder, data: Coded, options: argparse.Namespace) -> Tensor:
+    """Maps to begin with, of which zeros would learn nothing: `(ways, 96, 48)`.
+
+    The principal directions, over crops of many photographs, of the map that would leave each the least squared error,
+    in the metric of what maps read of all of them; each as large as photographs want of it in the mean.
+    """
+    maps: Any = model.decoder.blend
+    grams, crosses, errors = [], [], []
+    for step in range(FIRST_CROPS):
+        crops, lam, _ = drawn(data, step, argparse.Namespace(**{**vars(options), "batch": 1, "crops": 4}))
+        gram, cross, error = moments(maps, decoded(model, data, crops, lam), 4)
+        grams.append(gram[0].astype(float)), crosses.append(cross[0].astype(float)), errors.append(float(error[0]))
+    mean = np.mean(grams, 0)
+    mean += 1e-6 * np.trace(mean) / len(mean) * np.eye(len(mean))
+    root = np.linalg.cholesky(mean)
+    wanted = [
+        (root.T @ np.linalg.solve(gram + SHRINK * mean, cross)).ravel() / math.sqrt(error)
+        for gram, cross, error in zip(grams, crosses, errors, strict=True)
+    ]
+    _, _, directions = np.linalg.svd(np.array(wanted), full_matrices=False)
+    found = np.linalg.solve(root.T, directions[: len(maps.ways)].reshape(-1, *root.shape[:1], SAMPLES))
+    for _ in range(4):  # blends are clipped and rounded, so their size settles in a few rounds
+        taken = [best_blend(g, c, found)[0] / PER_WAY for g, c in zip(grams, crosses, strict=True)]
+        found *= np.sqrt(np.mean(np.square(taken), 0))[:, None, None]
+    return torch.from_numpy(found).float()
+
+
+@torch.no_grad()
+def blends(maps: Blend, shown: Shown, crops: int) -> Tensor:
     """The best blend of each photograph for its crops, `(B, ways)`. It minimises, so its gradient does not matter."""
-    parts = maps.features(blocks, change), target - maps(blocks, change)
-    features, missing = (x.unflatten(0, (-1, crops)).permute(0, 1, 3, 4, 2).flatten(1, 3) for x in parts)
-    gram, cross = features.mT @ features, features.mT @ missing
+    gram, cross, _ = moments(maps, shown, crops)
     ways = maps.ways.numpy()
-    found = [best_blend(g.numpy(), c.numpy(), ways)[0] for g, c in zip(gram, cross, strict=True)]
+    found = [best_blend(g, c, ways)[0] for g, c in zip(gram, cross, strict=True)]
     return torch.from_numpy(np.stack(found)).float().div(PER_WAY).repeat_interleave(crops, 0)
 
 
@@ -187,9 +241,12 @@ def later_blends(model: RateDistortionAutoencoder, recipe: Any, photographs: lis
             if len(draft) and len(best):
                 drafts.append(np.append(draft / PER_WAY, 1))
                 files.append(best / PER_WAY)
-    identity = np.eye(len(drafts[0]), len(files[0]))
+    ways = len(model.decoder.blend.ways)
+    identity = np.eye(ways + 1, ways)
+    if not drafts:
+        return torch.from_numpy(identity).float()
     x, wanted = np.array(drafts), np.array(files)
-    prior = np.diag([*[PRIOR_WEIGHT] * len(files[0]), 0.0])
+    prior = np.diag([*[PRIOR_WEIGHT] * ways, 1e-9])
     change = np.linalg.solve(x.T @ x + prior, x.T @ (wanted - x @ identity))
     return torch.from_numpy(identity + change).float()
 
@@ -222,7 +279,11 @@ def main() -> None:
     stem = options.work / "coded"
     if not stem.with_suffix(".json").exists():
         code(model, recipe, [path for path, _ in find_images(options.data)], stem, options.per)
-    train(model, Coded(stem, options.size), options)
+    data = Coded(stem, options.size)
+    if options.part == "decoder" and not model.decoder.blend.ways.any():
+        with torch.no_grad():
+            model.decoder.blend.ways.copy_(first_maps(model, data, options))
+    train(model, data, options)
     if options.part == "decoder":
         some = [path for path, _ in find_images(options.data)][:: options.every]
         model.decoder.blend.later = torch.eye(WAYS + 1, WAYS)
