@@ -36,7 +36,7 @@ from rdae.coding.model import unpack_model
 from rdae.coding.picture import from_array
 from rdae.coding.tiles import Box
 from rdae.data.photographs import find_images, read_rgb
-from rdae.networks.blending import WAYS, Blend
+from rdae.networks.blending import Blend
 from rdae.networks.block_corrector import BLOCK, SAMPLES
 from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space
@@ -206,7 +206,10 @@ def first_maps(model: RateDistortionAutoencoder, data: Coded, options: argparse.
 
 @torch.no_grad()
 def blends(maps: Blend, shown: Shown, crops: int) -> Tensor:
-    """The best blend of each photograph for its crops, `(B, ways)`. It minimises, so its gradient does not matter."""
+    """The best blend of each photograph for its crops, `(B, ways)`, which is taken as given.
+
+    Of squared error it is the minimum, so its gradient does not matter; for others that is an approximation.
+    """
     gram, cross, _ = moments(maps, shown, crops)
     ways = maps.ways.numpy()
     found = [best_blend(g, c, ways)[0] for g, c in zip(gram, cross, strict=True)]
@@ -241,7 +244,8 @@ def later_blends(model: RateDistortionAutoencoder, recipe: Any, photographs: lis
             if len(draft) and len(best):
                 drafts.append(np.append(draft / PER_WAY, 1))
                 files.append(best / PER_WAY)
-    ways = len(model.decoder.blend.ways)
+    blend: Any = model.decoder.blend
+    ways = len(blend.ways)
     identity = np.eye(ways + 1, ways)
     if not drafts:
         return torch.from_numpy(identity).float()
@@ -286,7 +290,7 @@ def main() -> None:
     train(model, data, options)
     if options.part == "decoder":
         some = [path for path, _ in find_images(options.data)][:: options.every]
-        model.decoder.blend.later = torch.eye(WAYS + 1, WAYS)
+        model.decoder.blend.later = torch.eye(*model.decoder.blend.later.shape)  # drafts are to be seen as they are
         model.decoder.blend.later = later_blends(model, recipe, some)
     weights = model.state_dict()
     save_checkpoint(

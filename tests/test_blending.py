@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from safetensors.numpy import load as load_arrays
 
 from rdae.coding.blending import NOTHING, SAMPLES, Features, best_blend
 from rdae.coding.codec import Codec, Coded
+from rdae.coding.container import parse
 from rdae.coding.fidelity import psnr
-from rdae.coding.model import Model, load_model, unpack_model
+from rdae.coding.model import Model, load_model, pack_model, unpack_model
 from rdae.coding.picture import from_array
 from rdae.coding.tiles import Box
 from rdae.errors import ModelError
 from rdae.networks.blending import own_contrast
 from rdae.networks.shuffle import depth_to_space
 from rdae.training.export_subbands import export_subbands
+from rdae.training.refining import Refiner
 
 LEVEL = 90
 
@@ -78,6 +81,7 @@ def model(tiny):
     made = copy.deepcopy(tiny.torch)
     with torch.no_grad():
         made.decoder.blend.ways[:] = torch.from_numpy(ways_of(6, 8, 0.02))
+        made.decoder.blend.ways[0, SAMPLES:] -= torch.eye(SAMPLES)  # which takes its untrained correction back
     return made
 
 
@@ -188,3 +192,72 @@ def test_maps_that_do_not_fit_are_refused(tiny, damage):
         arrays["ways.later"] = arrays["ways.later"][:-1]
     with pytest.raises(ModelError, match="maps of model 'tiny' are"):
         Codec(Model(arrays, bytes(8)))
+
+
+def test_each_tile_has_its_own_blend(tiny, model):
+    """A file of several tiles decodes to what each tile's blend makes of the symbols of the whole picture."""
+    arrays = load_arrays(export_subbands(model, tiny.recipe, {}))
+    card = json.loads(arrays.pop("card").tobytes()) | {"tile": 128, "halo": [64, 192]}
+    codec = Codec(unpack_model(pack_model(card, arrays), threads=1))
+    image = np.concatenate([photograph(128, 128, 13), 255 - photograph(128, 128, 14) // 2], 1)
+    data = codec.compress(image, 60)
+    coded = codec._decode_symbols(parse(data), "data")
+    first, second = coded.blends
+    assert len(first) == len(second) == 8
+    assert (first != second).any()
+    shown = codec.decompress(data).pixels
+    for blend, columns in ((first, slice(0, 128)), (second, slice(128, 256))):
+        whole = codec._synthesise(Coded(coded.symbols, [blend, blend]), 120, (128, 256), False, False)
+        np.testing.assert_array_equal(shown[:, columns], whole[:, columns])
+
+
+def test_a_codec_of_one_look_that_has_maps_blends_nothing(tiny, model):
+    arrays = load_arrays(export_subbands(model, tiny.recipe, {}))
+    card = json.loads(arrays.pop("card").tobytes())
+    del arrays["graph.reanalysis"]
+    codec = Codec(unpack_model(pack_model(card, arrays), threads=1))
+    data = codec.compress(photograph(70, 90, 15))
+    assert [len(blend) for blend in codec._decode_symbols(parse(data), "data").blends] == [0]
+    assert codec.decompress(data).pixels.shape == (70, 90, 3)
+
+
+def test_weights_of_a_decoder_without_maps_are_taken(tiny):
+    """As those of one that blends nothing."""
+    state = {name: value for name, value in tiny.torch.state_dict().items() if not name.startswith("decoder.blend.")}
+    loaded = copy.deepcopy(tiny.torch)
+    with torch.no_grad():
+        loaded.decoder.blend.ways.fill_(1)
+    loaded.load_state_dict(state)
+    assert not loaded.decoder.blend.ways.any()
+    torch.testing.assert_close(loaded.decoder.blend.later, torch.eye(9, 8))
+
+
+def test_few_rows_of_blocks_pay_for_a_blend_like_many(blending):
+    """Of one row of blocks all are looked at, and count once: the blend is sent at its gain, not at twice that."""
+    image = photograph(64, 64, 16)
+    shown, found, _ = synthesised(blending, image, NOTHING)
+    y, maps = (image / 255).astype(np.float32), blending._coder.blending
+
+    def sent(worth: float) -> bool:
+        return len(maps.fitted(y, shown.copy(), found, (4, 64), worth)[0]) > 0
+
+    contrast = found.blocks - found.blocks.mean(1, keepdims=True)
+    h = np.concatenate([contrast.reshape(48, 16, 16), found.change[0]])[:, 0].T.astype(np.float64)
+    missing = (y - shown).reshape(16, 4, 16, 12)[0].transpose(1, 0, 2).reshape(16, 48) / found.step[0]
+    _, gain = best_blend(h.T @ h, h.T @ missing, maps._to_pixels)
+    assert sent(0.99 * gain)
+    assert not sent(1.01 * gain)
+
+
+def test_effort_refines_for_the_blend_of_the_file(tiny, model):
+    """With maps that change much, chosen symbols and blend together cost less than those of one pass."""
+    data = export_subbands(model, tiny.recipe, {})
+    plain, keen = (Codec(unpack_model(data, threads=1), refine) for refine in (None, Refiner(model, 3)))
+    image, level = photograph(96, 96, 17), 100
+    cost = []
+    for codec in (plain, keen):
+        file, coded = codec._encode(from_array(image), level, [])
+        assert len(coded.blends[0]) == 8
+        error = np.square((codec.decompress(file).pixels / 255.0) - image / 255.0).sum()
+        cost.append(8 * len(file) * np.log(2) + codec.model.lam[level] * error)
+    assert cost[1] < cost[0]

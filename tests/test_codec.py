@@ -130,8 +130,7 @@ def test_other_users_of_the_runtime_are_not_disturbed(tiny, tmp_path):
     script = """
 import sys
 import numpy as np, onnxruntime
-from rdae.coding.blending import NOTHING, Blending
-from rdae.coding.codec import Codec, Coded
+from rdae.coding.codec import Codec
 from rdae.coding.model import load_model
 found = set()
 for threads in (0, 1, 3):

@@ -141,10 +141,13 @@ def test_a_second_look_pays(each_codec, size):
     gains = []
     for level in (40, 80, 120):
         cost = []
-        for latents in both_looks(each_codec, image, level):
-            stream, symbols = each_codec._coder.encode(latents, level, size)
+        picture, box = from_array(image), Box(0, 0, *size)
+        for latents, blend in (
+            (first_look(each_codec, picture, box, level), NOTHING), each_codec._latents(picture, box, level),
+        ):  # fmt: skip
+            stream, symbols = each_codec._coder.encode(latents, level, size, blend=blend)
             coded = each_codec._nothing(*size)
-            each_codec._put(coded, Box(0, 0, *size), symbols, NOTHING)
+            each_codec._put(coded, box, symbols, blend)
             shown = each_codec._synthesise(coded, level, size, grey=False, deep=False)
             error = errors[each_codec.model.name](image, shown)
             cost.append(8 * len(stream) * np.log(2) + each_codec.model.lam[level] * error)

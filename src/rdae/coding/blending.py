@@ -147,7 +147,7 @@ class Blending:
         seen = features[:, *part].reshape(len(features), -1)
         missing = _blocks(y, part) - _blocks(shown, part)
         blend, gain = best_blend(seen @ seen.T, (seen @ missing) * (1 / step), self._to_pixels)
-        if gain * EVERY <= worth:
+        if gain * rows / -(-rows // EVERY) <= worth:
             return NOTHING, shown
         height, width = features.shape[1:]
         taken = np.tensordot(_parts(blend) * step, self._to_pixels, 1)

@@ -7,6 +7,8 @@ contrast and of its correction; the encoder solves for the blend that leaves the
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +41,12 @@ class Blend(nn.Module):
         super().__init__()
         self.ways = nn.Parameter(torch.zeros(ways, 2 * SAMPLES, SAMPLES))
         self.register_buffer("later", torch.eye(ways + 1, ways))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Weights of a decoder that knew no blends are taken as those of one that blends nothing."""
+        for name, value in (("ways", torch.zeros_like(self.ways)), ("later", torch.eye(*self.later.shape))):
+            state_dict.setdefault(prefix + name, value)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def features(self, blocks: Tensor, change: Tensor) -> Tensor:
         """What the maps read, `(B, 96, h, w)`: contrast within blocks, then their correction; `(B, 48, h, w)` each."""

@@ -44,7 +44,8 @@ def codec_with_effort(
     if not 1 <= effort <= EFFORT_MAX:
         raise TargetError(f"Effort {effort} is out of range. Use a whole number from 0 to {EFFORT_MAX}.")
     codec, trained = _trained(model, weights, threads)
-    return Codec(codec, Refiner(trained, effort, seconds, progress))
+    certain = int(codec.card.get("certain", 0))
+    return Codec(codec, Refiner(trained, effort, seconds, progress, certain))
 
 
 @lru_cache(2)

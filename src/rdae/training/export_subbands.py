@@ -212,13 +212,19 @@ def _joined(*parts: bytes, outputs: tuple[str, ...]) -> bytes:
     del whole.graph.output[:]
     whole.graph.output.extend(known[name] for name in outputs)
     _drop_identities(whole.graph)
+    onnx.checker.check_model(whole)
     return whole.SerializeToString(deterministic=True)
 
 
 def _drop_identities(graph: onnx.GraphProto) -> None:
     """Lets what an Identity passes on have the name of what it gives: one that gives an output would copy."""
-    names = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Identity"}
-    kept = [node for node in graph.node if node.op_type != "Identity"]
+    made = {name for node in graph.node for name in node.output if node.op_type != "Identity"}
+    made -= {value.name for value in graph.output}
+    passing = [node for node in graph.node if node.op_type == "Identity" and node.input[0] in made]
+    names = {node.input[0]: node.output[0] for node in passing}
+    if len(names) < len(passing):
+        raise ModelError("Two outputs of a graph are one value. Give the graph one of them.")
+    kept = [node for node in graph.node if node not in passing]
     for node in kept:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

@@ -48,15 +48,16 @@ def steps_of(effort: int) -> int:
 class _Costs(Channel):
     """Sends whole numbers as they are, and notes what one more and one less of each would cost, in nats."""
 
-    def __init__(self) -> None:
+    def __init__(self, certain: int) -> None:
         super().__init__()
+        self._certain = certain
         self.up: list[Tensor] = []
         self.down: list[Tensor] = []
 
     def forward(self, z: Tensor, mean: Tensor | float = 0.0, prior: Conditional | None = None) -> Sent:
         assert prior is not None
         index, _ = prior.parameters
-        certain = index <= CERTAIN  # near-certain zeros, which files leave out
+        certain = index <= self._certain  # near-certain zeros, which files leave out
         here = prior.log_prob(z)
         for costs, q in ((self.up, z + 1), (self.down, z - 1)):
             costs.append((here - prior.log_prob(q)).masked_fill(certain, torch.inf))
@@ -71,6 +72,7 @@ class Refiner:
         effort: 1 to 9, see `steps_of`.
         seconds: of each tile, after which no further step begins; None for no limit.
         progress: told how many steps of a tile are done, by the thread that takes them; in the end, early or not, all.
+        certain: largest scale index of near-certain zeros, of the codec file.
 
     Raises:
         ModelError: another kind of model.
@@ -82,6 +84,7 @@ class Refiner:
         effort: int,
         seconds: float | None = None,
         progress: Progress | None = None,
+        certain: int = CERTAIN,
     ) -> None:
         if not isinstance(model.prior, SubbandPrior):
             raise ModelError(
@@ -94,6 +97,7 @@ class Refiner:
                 "Use effort 0, or photo."
             )
         self._model = copy.deepcopy(model).eval().requires_grad_(False)  # that of the caller stays as it is
+        self._certain = certain
         self._steps, self._seconds = steps_of(effort), seconds
         self._progress = progress or (lambda done, total: None)
 
@@ -130,7 +134,7 @@ class Refiner:
         prior: Any = self._model.prior
         channel: Any = self._model.channel
         curvature = LEAN * channel.weight  # of lam * squared error, per squared step
-        costs = _Costs()
+        costs = _Costs(self._certain)
         with torch.no_grad():
             rate = float(prior(q, costs, lam).rate)
         leaves = [x.detach().requires_grad_() for x in q]
