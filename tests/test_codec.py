@@ -400,7 +400,7 @@ def test_windows_of_the_second_look_hardly_show(each_codec, monkeypatch):
             for part, latent, unit in zip(own, whole, cut._coder.latents.values(), strict=True):
                 same = latent[(slice(None), *cut._padded(box).cut(cut._padded(whole_box), unit))]
                 # most by far are equal; near ties in what networks of bytes see, and masked latents, move some
-                assert (np.abs(part - same) > 0.05).mean() < 0.005
+                assert (np.abs(part - same) > 0.05).mean() < 0.01
 
 
 def test_small_tiles_cost_few_bytes_and_no_quality(codec, tiled):

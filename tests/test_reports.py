@@ -361,7 +361,7 @@ def test_committed_equal_bytes_bear_out_what_the_page_says():
     for picture in {row["picture"] for row in rows}:
         ours, wavelet, jpeg = ({r["codec"]: r for r in rows if r["picture"] == picture}[name] for name in
                                ("rdae photo", "JPEG 2000", "JPEG"))  # fmt: skip
-        assert ours["bytes"] == pytest.approx(wavelet["bytes"], rel=0.02)
+        assert ours["bytes"] == pytest.approx(wavelet["bytes"], rel=0.03)  # a step of quality is 3 % of the bytes
         assert max(ours["bytes"], wavelet["bytes"]) <= jpeg["bytes"]
         assert ours["bpp"] == pytest.approx(8 * ours["bytes"] / (768 * 512), abs=6e-5)
         for measure_name in ("psnr_db", "psnr_luma_db", "psnr_chroma_db", "ms_ssim"):

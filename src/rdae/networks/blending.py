@@ -39,7 +39,8 @@ class Blend(nn.Module):
 
     def __init__(self, ways: int = WAYS) -> None:
         super().__init__()
-        self.ways = nn.Parameter(torch.zeros(ways, 2 * SAMPLES, SAMPLES))
+        # of no use to a loss that blends nothing, as in `rdae train`; who trains maps lets them have gradients
+        self.ways = nn.Parameter(torch.zeros(ways, 2 * SAMPLES, SAMPLES), requires_grad=False)
         self.register_buffer("later", torch.eye(ways + 1, ways))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
