@@ -188,7 +188,9 @@ def first_maps(model: RateDistortionAutoencoder, data: Coded, options: argparse.
     for step in range(FIRST_CROPS):
         crops, lam, _ = drawn(data, step, argparse.Namespace(**{**vars(options), "batch": 1, "crops": 4}))
         gram, cross, error = moments(maps, decoded(model, data, crops, lam), 4)
-        grams.append(gram[0].astype(float)), crosses.append(cross[0].astype(float)), errors.append(float(error[0]))
+        grams.append(gram[0].astype(float))
+        crosses.append(cross[0].astype(float))
+        errors.append(float(error[0]))
     mean = np.mean(grams, 0)
     mean += 1e-6 * np.trace(mean) / len(mean) * np.eye(len(mean))
     root = np.linalg.cholesky(mean)

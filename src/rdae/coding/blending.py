@@ -14,14 +14,17 @@ from rdae.coding.model import Model
 from rdae.coding.pyramid_order import COLOURS, OPPONENT
 from rdae.errors import FormatError, ModelError
 
-__all__ = ["LATER_UNIT", "NOTHING", "PER_WAY", "WAYS_UNIT", "Blending", "Features", "best_blend", "unpack_blend"]
+__all__ = [
+    "BLOCK", "LATER_UNIT", "NOTHING", "PER_WAY", "SAMPLES", "WAYS_UNIT", "Blending", "Features", "best_blend",
+    "unpack_blend",
+]  # fmt: skip
 
 PER_WAY = 32  # a byte says -127/32 to 127/32
 LARGEST = 127
 WAYS_UNIT, LATER_UNIT = 2.0**-12, 2.0**-8  # of the whole numbers that codec files keep maps in
 WAYS_MAX = 64
-BLOCK = 4
-SAMPLES = COLOURS * BLOCK**2
+BLOCK = 4  # pixels on a side
+SAMPLES = COLOURS * BLOCK**2  # of a block: three opponent colours
 EVERY = 2  # row of blocks counts when a blend is fitted
 RIDGE = 1e-6  # of the largest gain that a map could have, for maps that do nothing in a picture
 NOTHING = np.zeros(0, dtype=np.int8)

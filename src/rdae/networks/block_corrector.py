@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rdae.coding.blending import BLOCK, SAMPLES
 from rdae.networks.bytes import ByteBlock, ByteConv, to_byte, to_signed
 
 __all__ = ["BLOCK", "SAMPLES", "BlockCorrector", "contrast"]
 
-BLOCK = 4  # pixels on a side
-SAMPLES = 3 * BLOCK**2  # of a block: three opponent colours
 CONTRAST_PER_STEP = 16  # the network sees up to eight steps either way
 
 
