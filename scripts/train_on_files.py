@@ -8,6 +8,7 @@ has changed, the encoder chooses others, so another WORK folder for what is trai
 
 python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part decoder --steps 8000   # an hour of a core
 python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part prior --steps 2000
+python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part low --steps 2000 --rate 3e-2  # of the prior
 
 Goes on from WORK/PART.pt where it was stopped. WORK/PART/ then holds the model: RUN's, with the new weights.
 """
@@ -19,7 +20,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -228,6 +229,17 @@ def prior_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options
     return (rate / options.size**2 / (bpp + 0.05).sqrt()).mean()
 
 
+def low_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
+    """Rate of the low band of whole photographs, weighted as in training."""
+    rng, prior = np.random.default_rng([options.seed, step]), cast("Any", model.prior)
+    losses = []
+    for number in rng.integers(len(data.entries), size=options.batch * options.crops):
+        height, width = data.entries[number]["pixels"][1][1:]
+        low = data.crop(number, "low", Box(0, 0, height, width), 2**prior.levels)[None]
+        losses.append(prior.low(low)[0] / (height * width) / math.sqrt(data.entries[number]["bpp"] + 0.05))
+    return torch.cat(losses).mean()
+
+
 @torch.no_grad()
 def later_blends(model: RateDistortionAutoencoder, recipe: Any, photographs: list[Path]) -> Tensor:
     """What makes the blend that suits a file of that which suits its draft, `(ways + 1, ways)`, by least squares.
@@ -257,7 +269,7 @@ def later_blends(model: RateDistortionAutoencoder, recipe: Any, photographs: lis
     return torch.from_numpy(identity + change).float()
 
 
-LOSSES = {"decoder": decoder_loss, "prior": prior_loss}
+LOSSES = {"decoder": decoder_loss, "prior": prior_loss, "low": low_loss}
 
 
 def main() -> None:
@@ -303,7 +315,7 @@ def main() -> None:
 
 def train(model: RateDistortionAutoencoder, data: Coded, options: argparse.Namespace) -> None:
     """Adam; the rate rises for 100 steps, falls evenly over the last 60 %. The model gets the mean weights."""
-    part: nn.Module = getattr(model, options.part)
+    part = cast("nn.Module", model.get_submodule({"low": "prior.low"}.get(options.part, options.part)))
     model.train().requires_grad_(False)
     part.requires_grad_(True).to(memory_format=torch.channels_last)
     average = WeightAverage(part, 0.999)

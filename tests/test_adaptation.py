@@ -23,6 +23,7 @@ from rdae.coding.codec import Codec
 from rdae.coding.files import Job
 from rdae.coding.model import load_model, shipped_models, unpack_model
 from rdae.coding.packing import pack
+from rdae.coding.pyramid_order import LOW_UNIT
 from rdae.coding.registry import load
 from rdae.errors import CheckpointError, DataError, ModelError, RdaeError
 from rdae.recipes import CODEC_RECIPES
@@ -95,8 +96,9 @@ def test_the_shipped_weights_are_those_of_the_shipped_codec(name):
     learned = {name for name, _ in model.named_parameters()}
     assert all(any(name.startswith(kept) for name in learned) for kept in KEPT)
     # the integers of the codec file are those of these weights
-    level = model.prior.low.index.round().clamp(0, 63).to(torch.int16).numpy()
-    np.testing.assert_array_equal(level, load_model(name).array("low.number"))
+    for part in ("index", "terms"):
+        whole = (getattr(model.prior.low, part) * LOW_UNIT).round().to(torch.int16).numpy()
+        np.testing.assert_array_equal(whole, load_model(name).array(f"low.{part}"))
 
 
 def test_a_run_begins_exactly_where_its_parent_ended(shipped, tiny, parent, pictures, tmp_path):

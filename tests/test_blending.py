@@ -20,7 +20,9 @@ from rdae.coding.picture import from_array
 from rdae.coding.tiles import Box
 from rdae.errors import ModelError
 from rdae.networks.blending import own_contrast
+from rdae.networks.pyramid import step_of
 from rdae.networks.shuffle import depth_to_space
+from rdae.networks.wavelet import rgb_to_opponent
 from rdae.training.export_subbands import export_subbands
 from rdae.training.refining import Refiner
 
@@ -97,6 +99,38 @@ def synthesised(codec: Codec, image: np.ndarray, blend: np.ndarray) -> tuple[np.
     return shown, Features(*found), coded
 
 
+def pixels(image: np.ndarray) -> np.ndarray:
+    """As the encoder takes them, `(1, 3, H, W)`."""
+    return np.ascontiguousarray((image / 255).astype(np.float32).transpose(2, 0, 1)[None])
+
+
+def moments(
+    codec: Codec, image: np.ndarray, shown: np.ndarray, found: Features, rows: slice, columns: slice
+) -> list[np.ndarray]:
+    """What the graph should sum, in float64, of some rows and columns of blocks, in units of the step."""
+    step = float(step_of(torch.from_numpy(codec.model.lam_of(LEVEL))))
+    lacking = torch.from_numpy(image / 255 - shown.astype(np.float64)).permute(2, 0, 1)[None]
+    colours = rgb_to_opponent(lacking)[0].unflatten(1, (-1, 4)).unflatten(3, (-1, 4))  # (3, h, 4, w, 4)
+    missing = colours.permute(1, 3, 0, 2, 4).flatten(2).numpy() / step
+    blocks = found.blocks.astype(np.float64)
+    contrast = (blocks - blocks.mean(1, keepdims=True)).reshape(48, *blocks.shape[2:])
+    read = np.concatenate([contrast, found.change[0]]).transpose(1, 2, 0)
+    h, r = (x[rows, columns].reshape(-1, x.shape[2]) for x in (read, missing))
+    return [h.T @ h, h.T @ r]
+
+
+def test_the_codec_file_sums_what_a_blend_is_solved_from(blending, monkeypatch):
+    """Over every second row of the blocks that show a part of the picture."""
+    image, seen = photograph(128, 192, 18), {}
+    shown, found, _ = synthesised(blending, image, NOTHING)
+    run_to = blending.model.run_to
+    monkeypatch.setattr(blending.model, "run_to", lambda *args: seen.setdefault(args[0], run_to(*args)))
+    blending._coder.blending.fitted(pixels(image), shown, found, LEVEL, (90, 101), 0.0)
+    wanted_sums = moments(blending, image, shown, found, slice(0, 23, 2), slice(0, 26))
+    for got, wanted in zip(seen["moments"], wanted_sums, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_the_synthesis_blends_as_the_decoder_does(model, blending):
     image = photograph(128, 128, 7)
     blend = np.array([31, -17, 0, 64, -5, 8, -90, 1], dtype=np.int8)
@@ -114,25 +148,24 @@ def test_the_synthesis_blends_as_the_decoder_does(model, blending):
 
 
 def test_the_encoder_sees_what_the_decoder_will_show(blending):
-    """The picture that `fitted` returns is that of the synthesis with the blend that it found, and nearer."""
+    """With the blend that was fitted the synthesis shows what `shown` says, and it is nearer."""
     image = photograph(128, 128, 8)
-    y = (image / 255).astype(np.float32)
+    maps = blending._coder.blending
     shown, found, _ = synthesised(blending, image, NOTHING)
-    blend, seen = blending._coder.blending.fitted(y, shown.copy(), found, (128, 128), 0.0)
+    blend = maps.fitted(pixels(image), shown, found, LEVEL, (128, 128), 0.0)
     again, _, _ = synthesised(blending, image, blend)
     assert blend.any()
-    clipped = (shown == 0) | (shown == 1)  # `fitted` adds to what was clipped
-    assert np.abs(seen - again)[~clipped].max() < 1e-4
+    np.testing.assert_allclose(maps.shown(found, LEVEL, blend), again, rtol=0, atol=1e-5)
+    y = image / 255
     assert np.square(again - y).sum() < np.square(shown - y).sum()
 
 
 def test_a_blend_that_is_not_worth_its_bytes_is_not_sent(blending):
     image = photograph(64, 64, 9)
     shown, found, _ = synthesised(blending, image, NOTHING)
-    y = (image / 255).astype(np.float32)
-    blend, seen = blending._coder.blending.fitted(y, shown, found, (64, 64), 1e9)
-    assert len(blend) == 0
-    assert seen is shown
+    maps = blending._coder.blending
+    assert len(maps.fitted(pixels(image), shown, found, LEVEL, (64, 64), 1e9)) == 0
+    assert len(maps.fitted(pixels(image), shown, found, LEVEL, (64, 64), 0)) == 8
 
 
 def test_contrast_within_blocks_has_no_mean():
@@ -147,7 +180,7 @@ def test_what_suits_a_draft_becomes_what_suits_the_file(blending):
     later = np.zeros((9, 8), np.float32)
     later[:8] = 2 * np.eye(8)
     later[8, 3] = 0.5
-    maps = type(maps)(maps._ways, later)
+    maps = type(maps)(maps._model, maps._ways, later)
     np.testing.assert_array_equal(maps.later(np.array([1, 2, 3, 4, 5, 60, 100, -90], np.int8)),
                                   [2, 4, 6, 24, 10, 120, 127, -127])  # fmt: skip
     assert len(maps.later(np.array([0, 0, 0, -8, 0, 0, 0, 0], np.int8))) == 0
@@ -236,15 +269,13 @@ def test_few_rows_of_blocks_pay_for_a_blend_like_many(blending):
     """Of one row of blocks all are looked at, and count once: the blend is sent at its gain, not at twice that."""
     image = photograph(64, 64, 16)
     shown, found, _ = synthesised(blending, image, NOTHING)
-    y, maps = (image / 255).astype(np.float32), blending._coder.blending
+    maps = blending._coder.blending
 
     def sent(worth: float) -> bool:
-        return len(maps.fitted(y, shown.copy(), found, (4, 64), worth)[0]) > 0
+        return len(maps.fitted(pixels(image), shown, found, LEVEL, (4, 64), worth)) > 0
 
-    contrast = found.blocks - found.blocks.mean(1, keepdims=True)
-    h = np.concatenate([contrast.reshape(48, 16, 16), found.change[0]])[:, 0].T.astype(np.float64)
-    missing = (y - shown).reshape(16, 4, 16, 12)[0].transpose(1, 0, 2).reshape(16, 48) / found.step[0]
-    _, gain = best_blend(h.T @ h, h.T @ missing, maps._to_pixels)
+    gram, cross = moments(blending, image, shown, found, slice(0, 1), slice(None))
+    _, gain = best_blend(gram, cross, maps._ways)
     assert sent(0.99 * gain)
     assert not sent(1.01 * gain)
 

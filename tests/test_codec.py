@@ -390,7 +390,7 @@ def test_windows_of_the_analysis_do_not_show(each_codec, image, tile):
 
 def test_windows_of_the_second_look_hardly_show(each_codec, monkeypatch):
     """They lack the decoder's halo, so it sees a mirrored edge 128 pixels beyond a tile: hundredths of a step there."""
-    monkeypatch.setattr(Blending, "fitted", lambda self, y, shown, *rest: (NOTHING, shown))  # tiles differ in theirs
+    monkeypatch.setattr(Blending, "fitted", lambda self, *rest: NOTHING)  # tiles differ in theirs
     picture, cut = from_array(photograph(384, 900, 5)), retiled(each_codec.model, 192)
     whole_box = tiles.Box(0, 0, 384, 900)
     for level in (20, 100, 180):

@@ -247,6 +247,14 @@ def compand(q: np.ndarray) -> np.ndarray:
     return np.vectorize(one, otypes=[int])(q)
 
 
+def half_octaves(x: int) -> int:
+    """0, 1, 2, 3, 4 for numbers from 0, 1, 2, 3, 4, then 5 from 6, 6 from 8, 7 from 12, ... and 23 from 3072 on."""
+    if x < 2:
+        return x
+    octave = x.bit_length() - 1
+    return min(2 * octave + (2 * x >= 3 << octave), 23)
+
+
 def by_sign(q: np.ndarray) -> np.ndarray:
     """Companded symbols as bytes."""
     seen = compand(q)
@@ -537,12 +545,12 @@ class SpecPyramid(SpecCodec):
     def low_samples(self, stream, q, residual, depth, kind, s, top, left) -> None:
         height, width = q.shape[1:]
 
-        def at(c, i, di, j, dj):
+        def at(x, c, i, di, j, dj):
             if not 0 <= i + di < height:
                 di = -di
             if not 0 <= j + dj < width:
                 dj = -dj
-            return int(q[c, i + di, j + dj])
+            return int(x[c, i + di, j + dj])
 
         if kind == 0:
             offsets = [(-s, -s), (-s, s), (s, -s), (s, s)]
@@ -552,17 +560,25 @@ class SpecPyramid(SpecCodec):
             offsets = [(-s, 0), (s, 0)] * 2
         else:
             offsets = [(-s, 0), (s, 0), (0, -s), (0, s)]
-        places, guesses, numbers = [], [], []
+        first, terms = self.arrays["low.index"], self.arrays["low.terms"]
+        places = [(i, j) for i in range(top, height, 2 * s) for j in range(left, width, 2 * s)]
+        near = {(c, i, j): [at(q, c, i, di, j, dj) for di, dj in offsets] for c in range(3) for i, j in places}
+        off = {
+            (c, i, j): sum(abs(at(residual, c, i, di, j, dj)) for di, dj in offsets)
+            for c in range(3)
+            for i, j in places
+        }
         for c in range(3):
-            for i in range(top, height, 2 * s):
-                for j in range(left, width, 2 * s):
-                    near = [at(c, i, di, j, dj) for di, dj in offsets]
-                    bucket = min(7, (1 + max(near) - min(near)).bit_length() - 1)
-                    places.append((c, i, j))
-                    guesses.append((sum(near) + 2) // 4)
-                    numbers.append(int(self.arrays["low.number"][depth, kind, c, bucket]))
-        for place, guess, value in zip(places, guesses, read_call(stream, numbers, self.low), strict=True):
-            residual[place], q[place] = value, guess + value
+            numbers = []
+            for i, j in places:
+                known = [max(near[k, i, j]) - min(near[k, i, j]) for k in range(3)]
+                known += [off[k, i, j] for k in range(3)] + [abs(int(residual[k, i, j])) for k in range(c)]
+                total = int(first[depth, kind, c]) + sum(int(terms[c, k, half_octaves(x)]) for k, x in enumerate(known))
+                numbers.append(min(max((total + 8) // 16, 0), len(self.low.reach) - 1))
+            if not places:
+                continue
+            for (i, j), value in zip(places, read_call(stream, numbers, self.low), strict=True):
+                residual[c, i, j], q[c, i, j] = value, (sum(near[c, i, j]) + 2) // 4 + value
 
     def synthesis_inputs(self, arrays: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         low, *details = arrays

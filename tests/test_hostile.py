@@ -178,9 +178,9 @@ def test_garbage_that_passes_every_check_is_only_an_ugly_picture(warm, skip, wor
 
 def forged_low(codec, symbol_bits: list[int]) -> bytes:
     """A stream whose first symbol is an escape, followed by these bits."""
-    low, number = codec._coder._low, int(codec._coder.tables.corner_number[0])
+    low, number = codec._coder._low, int(codec._coder.tables.low.corner[0])
     coder = constriction.stream.queue.RangeEncoder()
-    numbers = codec._coder.tables.corner_number
+    numbers = codec._coder.tables.low.corner
     for n in sorted(set(numbers.tolist())):  # the corner samples of three colours are the first call
         same = (numbers == n).sum()
         codes = [2 * low.reach[n] + 1 if n == number and k == 0 else low.reach[n] for k in range(same)]

@@ -1,7 +1,9 @@
 """A last step for each picture: how much of each of a codec's linear maps a file wants added to what is decoded.
 
 `networks/blending.py` trains the maps. Which blend of them leaves the least squared error is a problem of least
-squares; the encoder solves it for each tile, and sends a byte a map where that is worth its bytes.
+squares; the encoder solves it for each tile, and sends a byte a map where that is worth its bytes. Sums over the
+picture are left to graphs of the codec file: NumPy's matrix products would wake threads of their own, which take the
+cores from those that decode next.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from rdae.coding.model import Model
-from rdae.coding.pyramid_order import COLOURS, OPPONENT
+from rdae.coding.pyramid_order import COLOURS
 from rdae.errors import FormatError, ModelError
 
 __all__ = [
-    "BLOCK", "LATER_UNIT", "NOTHING", "PER_WAY", "SAMPLES", "WAYS_UNIT", "Blending", "Features", "best_blend",
-    "unpack_blend",
+    "BLOCK", "EVERY", "LATER_UNIT", "MOMENTS", "NOTHING", "PER_WAY", "PIXELS", "SAMPLES", "WAYS_UNIT", "Blending",
+    "Features", "best_blend", "unpack_blend",
 ]  # fmt: skip
 
 PER_WAY = 32  # a byte says -127/32 to 127/32
@@ -26,10 +28,9 @@ WAYS_MAX = 64
 BLOCK = 4  # pixels on a side
 SAMPLES = COLOURS * BLOCK**2  # of a block: three opponent colours
 EVERY = 2  # row of blocks counts when a blend is fitted
+MOMENTS, PIXELS = "moments", "pixels"  # graphs: sums that a blend is solved from; the last step of the synthesis
 RIDGE = 1e-6  # of the largest gain that a map could have, for maps that do nothing in a picture
 NOTHING = np.zeros(0, dtype=np.int8)
-# from opponent colours of the 16 samples of a block to RGB of each of its pixels, orthonormal
-_TO_PIXELS = np.einsum("or,pq->opqr", np.array(OPPONENT), np.eye(BLOCK**2)).reshape(SAMPLES, SAMPLES).astype(np.float32)
 
 
 def best_blend(gram: np.ndarray, cross: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, float]:
@@ -73,24 +74,23 @@ def unpack_blend(data: bytes, ways: int) -> np.ndarray:
 
 
 class Features(NamedTuple):
-    """What the synthesis of a window says beside its pixels."""
+    """What the synthesis of a window says beside its pixels, in units of the step."""
 
-    blocks: np.ndarray  # (3, 16, h, w): colours, samples, in units of the step
+    blocks: np.ndarray  # (3, 16, h, w): colours, samples
     change: np.ndarray  # (1, 48, h, w): their correction
-    step: np.ndarray  # (1,), of pixels in [0, 1]
 
 
 class Blending:
     """The maps of a codec file.
 
     Args:
+        model: the codec file.
         ways: `(ways, 96, 48)`, from contrast within blocks and their correction to what is added to blocks.
         later: `(ways + 1, ways)`; the blend that suits a draft, and a 1, times it is what suits the file.
     """
 
-    def __init__(self, ways: np.ndarray, later: np.ndarray) -> None:
-        self._ways, self._later = ways, later
-        self._to_pixels = ways @ _TO_PIXELS
+    def __init__(self, model: Model, ways: np.ndarray, later: np.ndarray) -> None:
+        self._model, self._ways, self._later = model, ways, later
 
     @classmethod
     def of(cls, model: Model) -> Blending | None:
@@ -110,7 +110,7 @@ class Blending:
             raise ModelError(
                 f"The maps of model {model.name!r} are {found}. The codec file is damaged: fetch it again."
             )
-        return cls(ways * np.float32(WAYS_UNIT), later * np.float32(LATER_UNIT))
+        return cls(model, ways * np.float32(WAYS_UNIT), later * np.float32(LATER_UNIT))
 
     @property
     def ways(self) -> int:
@@ -129,53 +129,40 @@ class Blending:
         return found if found.any() else NOTHING
 
     def fitted(
-        self, y: np.ndarray, shown: np.ndarray, found: Features, visible: tuple[int, int], worth: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The best blend for a window, and the picture shown with it.
+        self, y: np.ndarray, shown: np.ndarray, found: Features, level: int, visible: tuple[int, int], worth: float
+    ) -> np.ndarray:
+        """The best blend for a window: int8 numbers, none where it is not worth its bytes.
 
         Args:
-            y: its pixels, `(H, W, 3)` in [0, 1].
-            shown: those that the synthesis gave without a blend.
+            y: its pixels, `(1, 3, H, W)` in [0, 1].
+            shown: those that the synthesis gave without a blend, `(H, W, 3)`.
             found: what it said beside them.
+            level: quality level.
             visible: rows and columns that are the picture's.
             worth: the fall of the squared error, in squared steps, that pays for the bytes of a blend.
 
-        Returns:
-            int8 numbers, none where a blend is not worth its bytes; pixels.
+        Raises:
+            ModelError: the codec file has no such graph.
         """
-        step = found.step[0]
-        features = np.concatenate([_own_contrast(found.blocks), found.change[0]])
         rows, columns = (-(-side // BLOCK) for side in visible)
-        part = slice(0, rows, EVERY), slice(0, columns)
-        seen = features[:, *part].reshape(len(features), -1)
-        missing = _blocks(y, part) - _blocks(shown, part)
-        blend, gain = best_blend(seen @ seen.T, (seen @ missing) * (1 / step), self._to_pixels)
-        if gain * rows / -(-rows // EVERY) <= worth:
-            return NOTHING, shown
-        height, width = features.shape[1:]
-        taken = np.tensordot(_parts(blend) * step, self._to_pixels, 1)
-        added = features.reshape(len(features), -1).T @ taken
-        pixels = shown.reshape(height, BLOCK, width, BLOCK * COLOURS) + _lines(added.reshape(height, width, SAMPLES))
-        return blend, np.clip(pixels, 0, 1, out=pixels).reshape(shown.shape)
+        seen = np.zeros((*found.blocks.shape[2:], 1), np.float32)
+        seen[:rows, :columns] = 1
+        inputs = {"y": y, "shown": shown, "seen": seen, "lam": self._model.lam_of(level), **found._asdict()}
+        gram, cross = self._model.run_to(MOMENTS, inputs, [(2 * SAMPLES, 2 * SAMPLES), (2 * SAMPLES, SAMPLES)])
+        blend, gain = best_blend(gram, cross, self._ways)
+        return blend if gain * rows / -(-rows // EVERY) > worth else NOTHING
+
+    def shown(self, found: Features, level: int, blend: np.ndarray) -> np.ndarray:
+        """The window as the synthesis shows it with a blend, `(H, W, 3)`.
+
+        Raises:
+            ModelError: the codec file has no such graph.
+        """
+        height, width = found.blocks.shape[2:]
+        inputs = {"maps": self.maps(blend), "lam": self._model.lam_of(level), **found._asdict()}
+        return self._model.run_to(PIXELS, inputs, [(BLOCK * height, BLOCK * width, COLOURS)])[0]
 
 
 def _parts(blend: np.ndarray) -> np.ndarray:
     """Whole maps, float32."""
     return blend * np.float32(1 / PER_WAY)
-
-
-def _own_contrast(blocks: np.ndarray) -> np.ndarray:
-    """Samples of blocks less the mean of their own block and colour: `(3, 16, h, w)` to `(48, h, w)`."""
-    return (blocks - blocks.mean(1, keepdims=True)).reshape(SAMPLES, *blocks.shape[2:])
-
-
-def _blocks(pixels: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:
-    """Some blocks of pixels `(H, W, 3)`, `(n, 48)`."""
-    height, width = pixels.shape[0] // BLOCK, pixels.shape[1] // BLOCK
-    return pixels.reshape(height, BLOCK, width, BLOCK, COLOURS).transpose(0, 2, 1, 3, 4)[part].reshape(-1, SAMPLES)
-
-
-def _lines(blocks: np.ndarray) -> np.ndarray:
-    """The way back, `(H / 4, 4, W / 4, 12)`."""
-    height, width = blocks.shape[:2]
-    return blocks.reshape(height, width, BLOCK, BLOCK * COLOURS).transpose(0, 2, 1, 3)

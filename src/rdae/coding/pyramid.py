@@ -12,17 +12,10 @@ import numpy as np
 
 from rdae.coding.blending import NOTHING, Blending, unpack_blend
 from rdae.coding.coder import SYMBOL_LIMIT, Run, fitting
+from rdae.coding.low_band import LowBandTables, walk_low
 from rdae.coding.model import TABLES_MAX, Model
 from rdae.coding.network_bytes import SIGNED_ZERO, NetworkBytes
-from rdae.coding.pyramid_order import (
-    BANDS,
-    COLOURS,
-    LOW_DEPTHS,
-    SPREAD_THRESHOLDS,
-    groups_of_level,
-    interpolations,
-    network_of_level,
-)  # fmt: skip
+from rdae.coding.pyramid_order import BANDS, COLOURS, groups_of_level, network_of_level
 from rdae.coding.rangecoder import CoderTables, SymbolReader, SymbolSource, SymbolWriter
 from rdae.coding.scale_shifts import (
     Members,
@@ -52,9 +45,7 @@ class PyramidTables(NamedTuple):
 
     details: Tables  # number skews * index + |skew|; a negative skew mirrors the symbol
     skews: int  # magnitudes of skew
-    low: Tables
-    low_number: np.ndarray  # (LOW_DEPTHS, 2, COLOURS, buckets) number of a low table
-    corner_number: np.ndarray  # (COLOURS,)
+    low: LowBandTables
     levels: int
     certain: int = 0  # largest scale index of near-certain zeros
 
@@ -90,7 +81,7 @@ class PyramidCoder:
         self.unit = 2 ** (levels + 1)
         self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
         self._weight, self._lowest, self.blending = distortion_weight, lowest, blending
-        self._details, self._low = CoderTables(tables.details), CoderTables(tables.low)
+        self._details, self._low = CoderTables(tables.details), CoderTables(tables.low.tables)
         self._nats: np.ndarray | None = None
 
     @classmethod
@@ -100,16 +91,13 @@ class PyramidCoder:
         Raises:
             ModelError: the file lacks something, or its numbers do not fit together.
         """
-        details, low = model.tables("details"), model.tables("low")
+        details, low = model.tables("details"), LowBandTables.of(model)
         levels, weight = model.whole("levels", 1, LEVELS_MAX), model.weight("distortion_weight")
-        number, corner = (model.table_numbers(f"low.{name}", low) for name in ("number", "corner"))
         skews, numbers = model.whole("skews", 1, SIGNED_ZERO), NetworkBytes.of(model, levels)
-        shapes = (LOW_DEPTHS, 2, COLOURS, len(SPREAD_THRESHOLDS) + 1), (COLOURS,)
-        whole = 0 < len(details) <= TABLES_MAX and len(details) % skews == 0
-        if (number.shape, corner.shape) != shapes or not whole:
+        if not 0 < len(details) <= TABLES_MAX or len(details) % skews:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
         certain = model.whole("certain", 0, SIGNED_ZERO - 1) if "certain" in model.card else 0
-        tables = PyramidTables(details, skews, low, number, corner, levels, certain)
+        tables = PyramidTables(details, skews, low, levels, certain)
         lowest = LOWEST if model.has(f"graph.{REANALYSIS}") else 1.0
         return cls(tables, numbers, model.run, weight, lowest, Blending.of(model))
 
@@ -238,14 +226,14 @@ class PyramidCoder:
         What is known so far goes through the networks, which name the tables of the next group; `side` reads or
         writes it.
         """
-        low, residual = self._walk_low(side, low_size)
+        low, residual = walk_low(side, self.tables.low, low_size)
         symbols = [low]
         state = None
         for level in range(self.tables.levels, 0, -1):
             net = network_of_level(level)
             told = self._numbers.told(level, quality_level)
             if state is None:
-                (h,) = self._outputs("low", {"residual": self._numbers.symbols(residual), **told}, 1)
+                (h,) = self._outputs("low", {"residual": self._numbers.symbols(_fold(residual)), **told}, 1)
             else:
                 parents = self._numbers.symbols(symbols[-1])
                 (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, **told}, 1)
@@ -290,25 +278,6 @@ class PyramidCoder:
         skews, scales = self.tables.skews, self.tables.scales
         index, skew = np.clip(index, 0, min(scales, SIGNED_ZERO) - 1), np.clip(skew, 1 - skews, skews - 1)
         return Members(index, skew, skews, scales)
-
-    def _walk_low(self, side: _Encoding | _Decoding, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        height, width = size
-        q = np.zeros((COLOURS, height, width), dtype=np.int32)
-        residual = np.zeros_like(q)
-        corner = (slice(None), np.zeros((1, 1), dtype=int), np.zeros((1, 1), dtype=int))
-        numbers = self.tables.corner_number[:, None, None]
-        q[corner] = residual[corner] = side.low(corner, np.zeros((COLOURS, 1, 1), dtype=np.int32), numbers)
-        colour = np.arange(COLOURS)[:, None, None]
-        for part in interpolations(height, width):
-            near = np.stack([q[:, i, j] for i, j in part.neighbours])
-            guess = (near.sum(0) + 2) >> 2
-            spread = near.max(0) - near.min(0)
-            bucket = np.searchsorted(SPREAD_THRESHOLDS, spread, side="right")
-            numbers = self.tables.low_number[min(part.depth, LOW_DEPTHS - 1), part.kind][colour, bucket]
-            where = (slice(None), part.rows, part.columns)
-            residual[where] = side.low(where, guess, numbers)
-            q[where] = residual[where] + guess
-        return fitting(q, side.misfit), _fold(residual)
 
 
 def _fold(x: np.ndarray) -> np.ndarray:
@@ -356,7 +325,7 @@ class _Pass(NamedTuple):
 class _Encoding:
     """Rounds each group with its tables at hand; writes them all when the shifts are known."""
 
-    misfit = TableError  # what a symbol beyond int16 means here
+    misfit: type[FormatError] | type[TableError] = TableError  # what a symbol beyond int16 means here
 
     def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], weight: float, chosen: bool) -> None:
         self._coder, self._latents, self._weight, self._chosen = coder, latents, weight, chosen
@@ -425,7 +394,7 @@ class _Encoding:
 class _Decoding:
     """Reads each group."""
 
-    misfit = FormatError
+    misfit: type[FormatError] | type[TableError] = FormatError
 
     def __init__(self, coder: PyramidCoder, source: SymbolSource, passes: list[tuple[bool, int]]) -> None:
         self._coder, self._source = coder, source

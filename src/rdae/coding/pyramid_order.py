@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
-    "BANDS", "CERTAIN", "COLOURS", "LOW_DEPTHS", "OPPONENT", "SPREAD_THRESHOLDS", "Interpolation", "groups_of_level",
-    "interpolations", "network_of_level", "places_of_level",
+    "BANDS", "CERTAIN", "COLOURS", "LOW_DEPTHS", "LOW_TERMS", "LOW_UNIT", "MAGNITUDES", "OPPONENT", "Interpolation",
+    "groups_of_level", "interpolations", "network_of_level", "places_of_level",
 ]  # fmt: skip
 
 COLOURS = 3
@@ -29,8 +29,12 @@ OPPONENT = (
 CERTAIN = 2
 BANDS = 9  # three orientations of each colour
 DIAGONAL, OFF_DIAGONAL = (0, 3), (1, 2)  # phases 2 * a1 + a2: the two halves of a checkerboard
-SPREAD_THRESHOLDS = (1, 3, 7, 15, 31, 63, 127)  # bucket b holds spreads from 2**b - 1
 LOW_DEPTHS = 5
+# what is known around a sample of the low band: spread and errors of its neighbours, in three colours each, and the
+# errors of the two colours before it; by magnitude in half octaves, 1, 2, 3, 4, 6, 8, 12 ...
+LOW_TERMS = 3 * COLOURS - 1
+MAGNITUDES = (1, *(part << k for k in range(11) for part in (2, 3)))
+LOW_UNIT = 16  # parts of a scale index
 
 
 def network_of_level(level: int) -> int:

@@ -72,17 +72,18 @@ def shown_and_blend(
     Arguments as for `look_again`.
     """
     height, width = y.shape[-2:]
+    maps = coder.blending
     inputs = coder.synthesis_inputs(symbols, level) | coder.maps(NOTHING) | {"lam": model.lam_of(level)}
     shapes: list[tuple[int, ...]] = [(height, width, 3)]
-    if coder.blending is None:
+    if maps is None:
         (shown,) = model.run_to("synthesis", inputs, shapes)
         return shown, NOTHING
     sides = height // BLOCK, width // BLOCK
-    shapes += [(COLOURS, BLOCK**2, *sides), (1, SAMPLES, *sides), (1,)]
-    shown, *found = model.run_to("synthesis", inputs, shapes)
-    worth = 8 * math.log(2) * coder.blending.ways / max(coder.weight(level), LEAST_WEIGHT)
-    blend, shown = coder.blending.fitted(y[0].transpose(1, 2, 0), shown, Features(*found), visible, worth)
-    return shown, blend
+    shown, *rest = model.run_to("synthesis", inputs, [*shapes, (COLOURS, BLOCK**2, *sides), (1, SAMPLES, *sides)])
+    found = Features(*rest)
+    worth = 8 * math.log(2) * maps.ways / max(coder.weight(level), LEAST_WEIGHT)
+    blend = maps.fitted(y, shown, found, level, visible, worth)
+    return (maps.shown(found, level, blend) if len(blend) else shown), blend
 
 
 def draft(z: np.ndarray) -> np.ndarray:

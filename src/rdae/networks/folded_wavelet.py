@@ -135,8 +135,6 @@ class BlocksToPixels(nn.Module):
 
     colour: Tensor
     middle: Tensor
-    contrast: Tensor
-    one: Tensor
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -144,8 +142,6 @@ class BlocksToPixels(nn.Module):
         opponent, pixels = torch.tensor(OPPONENT, dtype=torch.float64), torch.eye(16, dtype=torch.float64)
         self.register_buffer("colour", torch.einsum("or,pq->opqr", opponent, pixels).reshape(48, 48))
         self.register_buffer("middle", torch.full((48,), 0.5))  # of the range of pixels
-        self.register_buffer("contrast", torch.eye(48) - torch.kron(torch.eye(3), torch.full((16, 16), 1 / 16)))
-        self.register_buffer("one", torch.eye(48))
         self.to(dtype)
 
     def forward(self, blocks: Tensor, change: Tensor, maps: Tensor, unit: Tensor) -> Tensor:
@@ -159,8 +155,10 @@ class BlocksToPixels(nn.Module):
         """
         height, width = blocks.shape[-2:]
         colour = self.colour * unit
-        rows = torch.addmm(self.middle, _rows(blocks), (self.one + self.contrast @ maps[:48]) @ colour)
-        rows = rows + _rows(change) @ ((self.one + maps[48:]) @ colour)
+        blended = maps @ colour
+        own = blended[:48].reshape(3, 16, 48)
+        own = (own - own.mean(1, keepdim=True)).reshape(48, 48)  # what reads contrast, as what reads samples
+        rows = torch.addmm(self.middle, _rows(blocks), colour + own) + _rows(change) @ (colour + blended[48:])
         pixels = rows.reshape(height, width, 4, 12).transpose(1, 2).reshape(4 * height, 4 * width, 3)
         return pixels.clamp(0, 1)
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.channels import RateDistortionRounding
-from rdae.coding.blending import LATER_UNIT, WAYS_UNIT
+from rdae.coding.blending import EVERY, LATER_UNIT, MOMENTS, PIXELS, WAYS_UNIT
 from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.pyramid import LOWEST, REANALYSIS
-from rdae.coding.pyramid_order import CERTAIN, groups_of_level
+from rdae.coding.pyramid_order import CERTAIN, LOW_UNIT, groups_of_level
 from rdae.errors import ModelError
+from rdae.networks.blending import own_contrast
 from rdae.networks.block_corrector import BLOCK, SAMPLES, BlockCorrector, contrast
 from rdae.networks.bytes import ByteConv
 from rdae.networks.exact import EXACT_LIMIT
@@ -80,16 +81,35 @@ class _Wavelet(nn.Module):
 
 
 class _Pixels(nn.Module):
-    """Blocks, their correction and what is blended, in units of the step, to pixels in [0, 1], `(H, W, 3)`, and the
-    step."""
+    """Blocks, their correction and what is blended, in units of the step, to pixels in [0, 1], `(H, W, 3)`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pixels = BlocksToPixels()
 
-    def forward(self, lam: Tensor, maps: Tensor, blocks: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-        step = step_of(lam)
-        return self.pixels(blocks, change, maps, step), step
+    def forward(self, lam: Tensor, maps: Tensor, blocks: Tensor, change: Tensor) -> Tensor:
+        return self.pixels(blocks, change, maps, step_of(lam))
+
+
+class _Moments(nn.Module):
+    """Pixels, those shown, what made them and which blocks count, to sums that a blend is solved from.
+
+    `h^T h` and `h^T r` of what maps read and of what is missing, in units of the step, over every second row of blocks.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = BlocksToPixels()
+
+    def forward(
+        self, y: Tensor, shown: Tensor, blocks: Tensor, change: Tensor, lam: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        some = slice(None, None, EVERY)
+        read = torch.cat([own_contrast(blocks.flatten(0, 1)[None]), change], 1)[0, :, some] * seen[some, :, 0]
+        height, width = blocks.shape[-2:]
+        missing = (y[0].permute(1, 2, 0) - shown).reshape(height, BLOCK, width, BLOCK * 3)[some]
+        h, r = read.flatten(1), missing.transpose(1, 2).reshape(-1, SAMPLES)
+        return h @ h.T, (h @ r) @ self.rows.colour.T / step_of(lam)
 
 
 def _analysis(encoder: PyramidEncoder) -> bytes:
@@ -148,12 +168,27 @@ def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
     details = {f"detail{level}": _folded(levels, level, torch.int16) for level in range(levels, 0, -1)}
     low = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     changes = {f"correction{level}": _folded(levels, level, torch.float32) for level in range(coarsest, 1, -1)}
-    blocks = {"blocks": torch.zeros(3, BLOCK**2, 4, 6), "change": torch.zeros(1, SAMPLES, 4, 6)}
     wavelet = to_onnx(_Wavelet(levels, coarsest, decoder.steps), low | details | changes, ["blocks", "contrast"])
+    parts = _corrections(decoder.corrector), wavelet, _block_changes(decoder.finisher), _pixels()
+    return _joined(*parts, outputs=("pixels", "blocks", "change"))
+
+
+def _pixels() -> bytes:
+    """The last step of the synthesis."""
     known = {"lam": torch.ones(1), "maps": torch.zeros(2 * SAMPLES, SAMPLES)}
-    pixels = to_onnx(_Pixels(), known | blocks, ["pixels", "step"])
-    parts = _corrections(decoder.corrector), wavelet, _block_changes(decoder.finisher), pixels
-    return _joined(*parts, outputs=("pixels", "blocks", "change", "step"))
+    return to_onnx(_Pixels(), known | _blocks(), ["pixels"])
+
+
+def _moments() -> bytes:
+    """Of what a blend is solved from."""
+    pixels = {"y": torch.zeros(1, 3, 4 * BLOCK, 6 * BLOCK), "shown": torch.zeros(4 * BLOCK, 6 * BLOCK, 3)}
+    known = {"lam": torch.ones(1), "seen": torch.ones(4, 6, 1)}
+    return to_onnx(_Moments(), pixels | _blocks() | known, ["gram", "cross"])
+
+
+def _blocks() -> dict[str, Tensor]:
+    """Examples of blocks and of their correction."""
+    return {"blocks": torch.zeros(3, BLOCK**2, 4, 6), "change": torch.zeros(1, SAMPLES, 4, 6)}
 
 
 def _corrections(corrector: SubbandCorrector) -> bytes:
@@ -255,9 +290,22 @@ def _tables(prior: SubbandPrior) -> dict[str, np.ndarray]:
         prior.density, prior.density.skew_max + 1, REACH_MAX
     )
     arrays["low.reach"], arrays["low.counts"] = density_tables(low.density, 1, REACH_MAX_LOW)
-    for name, index in (("low.number", low.index), ("low.corner", low.corner)):
-        arrays[name] = index.round().clamp(0, low.density.scales - 1).to(torch.int16).numpy()
+    arrays["low.corner"] = low.corner.round().clamp(0, low.density.scales - 1).to(torch.int16).numpy()
+    for name in ("index", "terms"):
+        arrays[f"low.{name}"] = _int16(getattr(low, name) * LOW_UNIT, "numbers for tables of the low band")
     return arrays
+
+
+def _int16(numbers: Tensor, what: str) -> np.ndarray:
+    """Rounded.
+
+    Raises:
+        ModelError: one is too large.
+    """
+    whole = numbers.round()
+    if not whole.abs().max() < 1 << 15:
+        raise ModelError(f"The model's {what} have run away. Train again with a lower learning rate.")
+    return whole.to(torch.int16).numpy()
 
 
 @torch.no_grad()
@@ -290,16 +338,12 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
         )
     graphs = {
         "analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels), REANALYSIS: _reanalysis(encoder),
+        MOMENTS: _moments(), PIXELS: _pixels(),
     } | _prior_graphs(prior)  # fmt: skip
     lam = recipe.lam_of_levels()
     arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
-    for name, numbers, unit in (
-        ("ways", decoder.blend.ways, WAYS_UNIT), ("ways.later", decoder.blend.later, LATER_UNIT),
-    ):  # fmt: skip
-        whole = (numbers / unit).round()
-        if not whole.abs().max() < 1 << 15:
-            raise ModelError("The decoder's maps for blends have run away. Train again with a lower learning rate.")
-        arrays[name] = whole.to(torch.int16).numpy()
+    for name, maps in (("ways", decoder.blend.ways / WAYS_UNIT), ("ways.later", decoder.blend.later / LATER_UNIT)):
+        arrays[name] = _int16(maps, "maps for blends")
     arrays |= {f"graph.{name}": np.frombuffer(graph, dtype=np.uint8) for name, graph in graphs.items()}
     logging.getLogger("rdae").info("largest accumulator: %.1f %% of the exact range", 100 * used)
     full = {
