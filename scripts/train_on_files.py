@@ -3,12 +3,13 @@
 Symbols are chosen by the encoder as a file holds them, after its second look at what the decoder makes of a draft. So
 every photograph is coded once, at a few qualities, and its symbols are kept on disk. Then the decoder's networks are
 trained to make the picture of them, or those of the prior to foretell them, on crops, several times as fast as the
-whole model. Losses and weights of qualities are those of `rdae train`. The symbols are those of RUN: once its decoder
-has changed, the encoder chooses others, so another WORK folder for what is trained next makes them anew.
+whole model; or the prior's low band alone, on whole photographs. Losses and weights of qualities are those of
+`rdae train`. The symbols are those of RUN: once its decoder has changed, the encoder chooses others, so another WORK
+folder for what is trained next makes them anew.
 
 python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part decoder --steps 8000   # an hour of a core
 python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part prior --steps 2000
-python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part low --steps 2000 --rate 3e-2  # of the prior
+python scripts/train_on_files.py RUN photo WORK --data PHOTOS --part low --steps 2000 --rate 3e-2
 
 Goes on from WORK/PART.pt where it was stopped. WORK/PART/ then holds the model: RUN's, with the new weights.
 """
@@ -281,7 +282,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=LOSSES, default="decoder")
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=2, help="photographs a step")
+    parser.add_argument("--batch", type=int, default=2, help="photographs a step (low: times --crops)")
     parser.add_argument("--crops", type=int, default=3, help="of each photograph")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -75,6 +76,20 @@ def test_features_that_say_nothing_are_not_blended(value):
         blend, gain = best_blend(h.T @ h, h.T @ np.ones((50, SAMPLES)), ways_of(1))
     assert not blend.any()
     assert gain == 0
+
+
+@pytest.mark.parametrize("kind", ["odd", "infinite", "not a number", "nothing"])
+def test_sums_that_are_no_moments_blend_nothing(kind):
+    """A codec file is a stranger's: its graph may answer anything, and no warning or error of arithmetic comes out."""
+    ways, gram, cross = (np.zeros(shape) for shape in ((2, 96, 48), (96, 96), (96, 48)))
+    cross += 1
+    ways[0, 0, 0] = ways[1, 1, 0] = 1
+    gram[:2, :2] = {"odd": [[1, 1], [-1, -1]], "infinite": np.inf, "not a number": np.nan, "nothing": 0}[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        blend, gain = best_blend(gram.astype(np.float32), cross.astype(np.float32), ways)
+    assert blend.dtype == np.int8
+    assert np.isfinite(gain)
 
 
 @pytest.fixture(scope="module")

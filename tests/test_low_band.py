@@ -16,7 +16,7 @@ from rdae.errors import TableError
 from rdae.priors.low_band import LowBandPrior
 from rdae.training.density_tables import density_tables
 
-SIZES = [(2, 2), (2, 14), (10, 2), (8, 12), (24, 16)]
+SIZES = [(2, 2), (2, 14), (10, 2), (8, 12), (24, 16), (2, 40), (34, 66)]  # the last two deeper than the table goes
 
 
 class Sent:
@@ -40,9 +40,10 @@ class Received:
     misfit = TableError
 
     def __init__(self, errors: list[np.ndarray]) -> None:
-        self.errors = iter(errors)
+        self.errors, self.numbers = iter(errors), []
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        self.numbers.append(np.broadcast_to(numbers, guess.shape).ravel())
         return next(self.errors).reshape(guess.shape)
 
 
@@ -77,9 +78,30 @@ def test_a_band_comes_back(size, scale):
     again, residual = walk_low(sent, tables, size)
     np.testing.assert_array_equal(again, q)
     assert sum(part.size for part in sent.errors) == q.size
-    got, same = walk_low(Received(sent.errors), tables, size)
+    received = Received(sent.errors)
+    got, same = walk_low(received, tables, size)
     np.testing.assert_array_equal(got, q)
+    for a, b in zip(received.numbers, sent.numbers, strict=True):
+        np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(same, residual)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (34, 66), (2, 1024)])
+@pytest.mark.parametrize("largest", [-(2**24) - 400, 2**24 + 400])
+def test_the_largest_errors_that_a_stream_can_hold_are_refused(size, largest):
+    """All of them at once: no sum runs over, whatever is added to the numbers of tables."""
+    plain = tables_of(prior_of(6))
+    for terms in (-(2**15), 2**15 - 1):
+        tables = plain._replace(terms=np.full_like(plain.terms, terms))
+
+        class Extreme(Received):
+            def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+                assert numbers.min() >= 0
+                assert numbers.max() < 64
+                return np.full(guess.shape, largest, dtype=np.int32)
+
+        with np.errstate(over="raise"), pytest.raises(TableError):
+            walk_low(Extreme([]), tables, size)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -205,6 +205,7 @@ def test_a_coder_of_the_future_is_named(parts):
     [
         "lam", "quality", "details.reach", "details.counts", "low.reach", "low.counts", "low.index", "low.terms",
         "low.corner", "graph.analysis", "graph.synthesis", "graph.low", "graph.entry1", "graph.level3.finish",
+        "graph.moments", "graph.pixels",
     ],
 )  # fmt: skip
 def test_a_missing_array_is_named(parts, name):
@@ -232,6 +233,11 @@ def test_a_number_of_a_table_that_is_not_there_is_refused(parts):
         PyramidCoder.of(unpack_model(changed(parts, **{name: parts[1][name][:1]})))
 
 
+def test_a_codec_file_of_an_earlier_build_is_named(parts):
+    with pytest.raises(ModelError, match="earlier build"):
+        Codec(unpack_model(changed(parts, **{"low.index": None, "low.number": np.zeros((5, 2, 3, 8), np.int16)})))
+
+
 @pytest.mark.parametrize("name", ["low.index", "low.terms"])
 @pytest.mark.parametrize("value", [-(2**15), 2**15 - 1])
 def test_sums_of_the_low_band_name_no_table_beyond_the_last(parts, name, value):
@@ -247,7 +253,7 @@ def test_sums_of_the_low_band_name_no_table_beyond_the_last(parts, name, value):
     assert abs(psnr(image, shown[0]) - psnr(image, shown[1])) < 0.5  # shifts of tables may change a rounding
 
 
-@pytest.mark.parametrize("name", ["graph.analysis", "graph.reanalysis", "graph.level1.start"])
+@pytest.mark.parametrize("name", ["graph.analysis", "graph.reanalysis", "graph.moments", "graph.level1.start"])
 def test_a_damaged_graph_is_named(parts, name):
     graph = parts[1][name].copy()
     for damaged in (graph[: graph.size // 2], np.zeros(10, np.uint8)):
@@ -255,7 +261,7 @@ def test_a_damaged_graph_is_named(parts, name):
             use(changed(parts, **{name: damaged}))
 
 
-@pytest.mark.parametrize("name", ["analysis", "synthesis", "reanalysis"])
+@pytest.mark.parametrize("name", ["analysis", "synthesis", "reanalysis", "moments"])
 def test_a_graph_of_the_wrong_type_is_named(parts, name):
     onnx = pytest.importorskip("onnx")
     model = onnx.load_model_from_string(parts[1][f"graph.{name}"].tobytes())

@@ -167,6 +167,24 @@ def test_a_folder_of_another_run_is_refused(folder, tmp_path):
         train(tiny_recipe(1), settings(folder, tmp_path, seed=5))
 
 
+@pytest.mark.parametrize("part", ["average", "optimizer"])
+def test_a_run_of_other_weights_is_refused(folder, tmp_path, part):
+    """Weights that load may have been of a model that lacked some: its average or its optimiser shows it."""
+    chosen = settings(folder, tmp_path)
+    train(tiny_recipe(1), chosen)
+    state = load_newest(chosen.out / "checkpoints")
+    assert state is not None
+    if part == "average":
+        name, value = next((name, x) for name, x in state["average"]["average"].items() if x.ndim > 1)
+        state["average"]["average"][name] = torch.cat([value, value])
+    else:
+        optimizer = (state.get("optimizers") or [state["optimizer"]])[0]
+        optimizer["param_groups"][0]["params"].pop()
+    save_checkpoint(chosen.out / "checkpoints", state | {"step": 2})
+    with pytest.raises(CheckpointError, match="Choose another --out"):
+        train(tiny_recipe(3), chosen)
+
+
 def test_two_processes_get_the_loss_of_one(folder, tmp_path):
     script = (
         "import sys\n"

@@ -8,6 +8,7 @@ cores from those that decode next.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -45,15 +46,18 @@ def best_blend(gram: np.ndarray, cross: np.ndarray, maps: np.ndarray) -> tuple[n
         int8 numbers, 32 for a whole map, and by how much the squared error falls with them.
     """
     flat = maps.reshape(len(maps), -1).astype(np.float64)
-    among = flat @ (gram.astype(np.float64) @ maps).reshape(len(maps), -1).T
-    missing = flat @ cross.ravel().astype(np.float64)
-    if not (np.isfinite(among).all() and np.isfinite(missing).all()):  # weights that ran away, which rounding refuses
-        return np.zeros(len(maps), dtype=np.int8), 0.0
-    ridge = RIDGE * np.trace(among) + np.finfo(np.float64).tiny
-    wanted = np.linalg.solve(among + ridge * np.eye(len(maps)), missing)
-    blend = whole_blend(wanted)
-    taken = blend / PER_WAY
-    return blend, float(2 * taken @ missing - taken @ among @ taken)
+    wanted = None
+    with np.errstate(all="ignore"):  # sums may be anything where weights ran away, or a stranger made the codec file
+        among = flat @ (gram.astype(np.float64) @ maps).reshape(len(maps), -1).T
+        missing = flat @ cross.ravel().astype(np.float64)
+        ridge = RIDGE * np.trace(among) + np.finfo(np.float64).tiny
+        with suppress(np.linalg.LinAlgError):
+            wanted = np.linalg.solve(among + ridge * np.eye(len(maps)), missing)
+        if wanted is None or not np.isfinite(wanted).all():
+            return np.zeros(len(maps), dtype=np.int8), 0.0
+        blend = whole_blend(wanted)
+        taken = blend / PER_WAY
+        return blend, float(2 * taken @ missing - taken @ among @ taken)
 
 
 def whole_blend(wanted: np.ndarray) -> np.ndarray:
@@ -97,10 +101,16 @@ class Blending:
         """Those of a codec file; None if it has none.
 
         Raises:
-            ModelError: they are no maps.
+            ModelError: they are no maps, or a graph that goes with them is missing.
         """
         if not model.has("ways"):
             return None
+        for graph in (MOMENTS, PIXELS):
+            if not model.has(f"graph.{graph}"):
+                raise ModelError(
+                    f"Model {model.name!r} has maps for blends but no array 'graph.{graph}'. The codec file is "
+                    "damaged: fetch it again."
+                )
         ways, later = model.array("ways"), model.array("ways.later")
         count = len(ways) if ways.ndim else 0
         found = [(x.dtype, x.shape) for x in (ways, later)]

@@ -46,20 +46,34 @@ class LowBandTables(NamedTuple):
         Raises:
             ModelError: the file lacks something, or its numbers do not fit together.
         """
+        if model.has("low.number"):
+            raise ModelError(
+                f"Model {model.name!r} was exported by an earlier build of rdae, which coded low bands in another way. "
+                "Export it again, or use that build."
+            )
         tables, index, terms = model.tables("low"), model.array("low.index"), model.array("low.terms")
         corner = model.table_numbers("low.corner", tables)
-        shapes = (COLOURS,), (LOW_DEPTHS, 2, COLOURS), (COLOURS, LOW_TERMS, len(MAGNITUDES) + 1)
-        if (corner.shape, index.shape, terms.shape) != shapes or not index.dtype == terms.dtype == np.int16:
+        due = [(LOW_DEPTHS, 2, COLOURS), (COLOURS, LOW_TERMS, len(MAGNITUDES) + 1), (COLOURS,)]
+        if [x.shape for x in (index, terms, corner)] != due or not index.dtype == terms.dtype == np.int16:
             raise ModelError(
-                f"The numbers for tables of the low band in model {model.name!r} are {index.dtype} {index.shape} and "
-                f"{terms.dtype} {terms.shape}, where int16 {shapes[1]} and {shapes[2]} are due. Fetch the codec file "
-                "again."
+                f"The numbers for tables of the low band in model {model.name!r} are {index.dtype} {index.shape}, "
+                f"{terms.dtype} {terms.shape} and {corner.shape}, where int16 {due[0]}, int16 {due[1]} and {due[2]} "
+                "are due. Fetch the codec file again."
             )
         return cls(tables, corner, index.astype(np.int32), terms.astype(np.int32))
 
 
 def walk_low(side: LowSide, tables: LowBandTables, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols of a low band of `size`, `(COLOURS, h, w)`, and how far off their predictions were, in coding order."""
+    """Symbols of a low band, and how far off their predictions were, each `(COLOURS, h, w)`.
+
+    Args:
+        side: reads or writes these errors.
+        tables: of the codec file.
+        size: `(h, w)`.
+
+    Raises:
+        FormatError or TableError: a symbol is beyond int16; which of the two says `side.misfit`.
+    """
     height, width = size
     q = np.zeros((COLOURS, height, width), dtype=np.int32)
     residual = np.zeros_like(q)

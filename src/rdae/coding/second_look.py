@@ -4,7 +4,7 @@ Rounding takes each coefficient by itself, as if the decoder gave back what it w
 coefficients: it fills in what was rounded to zero beside an edge, and sharpens what was rounded. So the encoder makes a
 draft of the symbols, lets the decoder show it, and rounds, in place of the coefficients, what would have to be given to
 a decoder that goes on moving them so: the draft plus what it still lacks. Codec files of sub-bands hold a graph for
-this, `reanalysis`; older ones do not, and encode in one look.
+this, `reanalysis`; one without it encodes in one look.
 """
 
 from __future__ import annotations

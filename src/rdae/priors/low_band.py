@@ -13,6 +13,7 @@ from rdae.priors.density import SymbolDensity
 
 __all__ = ["LowBandPrior"]
 
+OCTAVES = 8  # of the spread, that earlier weights told apart
 FIRST, PER_MAGNITUDE = 8.0, 2.0  # the scale index at first: of neighbours that agree, and more for each half octave
 
 
@@ -36,11 +37,11 @@ class LowBandPrior(nn.Module):
         self.corner = nn.Parameter(torch.full((COLOURS,), 50.0))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Weights that chose a scale by the octave of the spread alone, `(depths, 2, 3, 8)`, are taken on the mean."""
+        """Weights that chose a scale by the octave of the spread alone are taken over, averaged over depth and kind."""
         index = state_dict.get(prefix + "index")
-        if index is not None and index.ndim == 4:
+        if index is not None and index.shape == (LOW_DEPTHS, 2, COLOURS, OCTAVES):
             octaves = torch.log2(torch.tensor([1.0, *(1 + threshold for threshold in MAGNITUDES)])).long()
-            spread = index.mean((0, 1))[:, octaves.clamp_max(index.shape[3] - 1)]
+            spread = index.mean((0, 1))[:, octaves.clamp_max(OCTAVES - 1)]
             terms = torch.zeros_like(self.terms)
             for colour in range(COLOURS):
                 terms[colour, colour] = spread[colour] - index.mean((0, 1, 3))[colour]

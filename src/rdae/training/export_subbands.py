@@ -18,7 +18,7 @@ from rdae.coding.blending import EVERY, LATER_UNIT, MOMENTS, PIXELS, WAYS_UNIT
 from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
 from rdae.coding.pyramid import LOWEST, REANALYSIS
-from rdae.coding.pyramid_order import CERTAIN, LOW_UNIT, groups_of_level
+from rdae.coding.pyramid_order import CERTAIN, COLOURS, LOW_UNIT, groups_of_level
 from rdae.errors import ModelError
 from rdae.networks.blending import own_contrast
 from rdae.networks.block_corrector import BLOCK, SAMPLES, BlockCorrector, contrast
@@ -107,7 +107,7 @@ class _Moments(nn.Module):
         some = slice(None, None, EVERY)
         read = torch.cat([own_contrast(blocks.flatten(0, 1)[None]), change], 1)[0, :, some] * seen[some, :, 0]
         height, width = blocks.shape[-2:]
-        missing = (y[0].permute(1, 2, 0) - shown).reshape(height, BLOCK, width, BLOCK * 3)[some]
+        missing = (y[0].permute(1, 2, 0) - shown).reshape(height, BLOCK, width, BLOCK * COLOURS)[some]
         h, r = read.flatten(1), missing.transpose(1, 2).reshape(-1, SAMPLES)
         return h @ h.T, (h @ r) @ self.rows.colour.T / step_of(lam)
 

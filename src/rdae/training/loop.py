@@ -137,17 +137,21 @@ class _Run:
                 f"seed {self.settings.seed}. Choose another --out, or the same recipe and seed."
             )
         _same_run(state["recipe"], self.recipe.schedule(), self.settings.out)
+        kept = state.get("optimizers") or [state["optimizer"]]  # in the singular before there were games
         try:
             self.bare.load_state_dict(state["model"])
-        except RuntimeError as error:
+            self.average.load_state_dict(state["average"])
+            for optimizer, its_state in zip(self.optimizers, kept, strict=True):
+                optimizer.load_state_dict(its_state)
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+        ) as error:  # PyTorch's, of sizes, numbers and names
             raise CheckpointError(
                 f"The checkpoint in {folder} is of a model of other sizes. Choose another --out, or the options and "
                 f"data it was trained with. ({str(error).splitlines()[0]})"
             ) from error
-        self.average.load_state_dict(state["average"])
-        kept = state.get("optimizers") or [state["optimizer"]]  # in the singular before there were games
-        for optimizer, its_state in zip(self.optimizers, kept, strict=True):
-            optimizer.load_state_dict(its_state)
         self.newest = folder / f"step-{state['step']:08d}.pt"
         log.info("going on from step %d", state["step"])
         return int(state["step"])
