@@ -104,11 +104,11 @@ def has_shifts(codec, data: bytes) -> bool:
 
 
 def test_shifts_save_bytes_on_a_drawing_and_change_no_decoder(codec, monkeypatch):
-    data = codec.compress(drawing(), 60)
+    data = codec.compress(drawing(), 30)
     assert has_shifts(codec, data)
     shown = codec.decompress(data).pixels
     monkeypatch.setattr(pyramid, "best_shift", lambda *_: (0, 0.0))
-    plain = codec.compress(drawing(), 60)
+    plain = codec.compress(drawing(), 30)
     assert not has_shifts(codec, plain)
     assert len(data) < len(plain)
     assert np.array_equal(codec.decompress(data).pixels, shown)  # a decoder chooses nothing
