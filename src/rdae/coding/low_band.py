@@ -81,6 +81,7 @@ def walk_low(side: LowSide, tables: LowBandTables, size: tuple[int, ...]) -> tup
     numbers = tables.corner[:, None, None]
     q[corner] = residual[corner] = side.low(corner, np.zeros((COLOURS, 1, 1), dtype=np.int32), numbers)
     colour, term = np.ogrid[:COLOURS, :_AROUND]
+    last = len(tables.tables) - 1
     for part in interpolations(height, width):
         near = np.stack([q[:, i, j] for i, j in part.neighbours])
         guess = (near.sum(0) + 2) >> 2
@@ -90,7 +91,7 @@ def walk_low(side: LowSide, tables: LowBandTables, size: tuple[int, ...]) -> tup
         index = index + tables.terms[colour[..., None, None], term[..., None, None], around].sum(1)
         for c in range(COLOURS):
             where = (c, part.rows, part.columns)
-            numbers = np.clip((index[c] + LOW_UNIT // 2) // LOW_UNIT, 0, len(tables.tables) - 1)
+            numbers = np.maximum(np.minimum((index[c] + LOW_UNIT // 2) // LOW_UNIT, last), 0)
             residual[where] = here = side.low(where, guess[c], numbers)
             q[where] = here + guess[c]
             if c + 1 < COLOURS:

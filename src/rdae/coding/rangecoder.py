@@ -10,7 +10,7 @@ Decoders ask a `SymbolSource`. That of a file is a `SymbolReader`; those of codi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import constriction
@@ -173,25 +173,35 @@ class SymbolSource(ABC):
 class SymbolReader(SymbolSource):
     """Reads what `SymbolWriter` wrote, given the same table numbers call by call.
 
+    Attributes:
+        _decode: gives so many symbols of a model of `constriction`.
+
     Raises:
         FormatError: the stream is no whole number of 32-bit words, or runs into symbols no writer makes.
     """
 
+    _decode: Callable[[Any, int], np.ndarray]
+
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
             raise FormatError(f"A symbol stream has {len(data)} bytes, not a multiple of 4. The file is damaged.")
-        self._coder = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
+        self._decode = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32)).decode
 
     def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
-        decode = self._decoded
-        for number, start, stop in groups(numbers):
-            codes[start:stop] = decode(tables[number], stop - start)
+        runs = [(tables[number], start, stop) for number, start, stop in groups(numbers)]
+        decode = self._decode  # the coder's own function: a picture takes some thousand calls
+        try:
+            for model, start, stop in runs:
+                codes[start:stop] = decode(model, stop - start)
+        except INVALID as error:
+            raise _damaged(error) from error
 
     def _bit(self) -> int:
-        return int(self._decoded(_BIT, 1)[0])
-
-    def _decoded(self, model: Any, count: int) -> np.ndarray:
         try:
-            return self._coder.decode(model, count)
+            return int(self._decode(_BIT, 1)[0])
         except INVALID as error:
-            raise FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.") from error
+            raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> FormatError:
+    return FormatError(f"A symbol stream cannot be decoded ({error}). The file is damaged.")
