@@ -139,7 +139,7 @@ def test_the_codec_file_sums_what_a_blend_is_solved_from(blending, monkeypatch):
     image, seen = photograph(128, 192, 18), {}
     shown, found, _ = synthesised(blending, image, NOTHING)
     run_to = blending.model.run_to
-    monkeypatch.setattr(blending.model, "run_to", lambda *args: seen.setdefault(args[0], run_to(*args)))
+    monkeypatch.setattr(blending.model, "run_to", lambda *args, **rest: seen.setdefault(args[0], run_to(*args, **rest)))
     blending._coder.blending.fitted(pixels(image), shown, found, LEVEL, (90, 101), 0.0)
     wanted_sums = moments(blending, image, shown, found, slice(0, 23, 2), slice(0, 26))
     for got, wanted in zip(seen["moments"], wanted_sums, strict=True):

@@ -199,7 +199,7 @@ class Drawn(Model):
         super().__init__(arrays, bytes(8))
         self._tables = tables
 
-    def run(self, graph: str, inputs: dict[str, Any], count: int | None = None) -> list[Any]:
+    def run(self, graph: str, inputs: dict[str, Any], count: int | None = None, *, keep: bool = True) -> list[Any]:
         if graph == "synthesis":
             z = inputs["z"][0].transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
             return [(0.5 + np.resize(z, (*z.shape[:2], 3)) / 255).clip(0, 1).astype(np.float32)]

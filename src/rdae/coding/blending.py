@@ -158,7 +158,8 @@ class Blending:
         seen = np.zeros((*found.blocks.shape[2:], 1), np.float32)
         seen[:rows, :columns] = 1
         inputs = {"y": y, "shown": shown, "seen": seen, "lam": self._model.lam_of(level), **found._asdict()}
-        gram, cross = self._model.run_to(MOMENTS, inputs, [(2 * SAMPLES, 2 * SAMPLES), (2 * SAMPLES, SAMPLES)])
+        shapes = [(2 * SAMPLES, 2 * SAMPLES), (2 * SAMPLES, SAMPLES)]
+        gram, cross = self._model.run_to(MOMENTS, inputs, shapes, keep=False)
         blend, gain = best_blend(gram, cross, self._ways)
         return blend if gain * rows / -(-rows // EVERY) > worth else NOTHING
 
@@ -170,7 +171,7 @@ class Blending:
         """
         height, width = found.blocks.shape[2:]
         inputs = {"maps": self.maps(blend), "lam": self._model.lam_of(level), **found._asdict()}
-        return self._model.run_to(PIXELS, inputs, [(BLOCK * height, BLOCK * width, COLOURS)])[0]
+        return self._model.run_to(PIXELS, inputs, [(BLOCK * height, BLOCK * width, COLOURS)], keep=False)[0]
 
 
 def _parts(blend: np.ndarray) -> np.ndarray:

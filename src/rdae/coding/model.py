@@ -169,25 +169,33 @@ class Model:
             )
         return value
 
-    def run(self, graph: str, inputs: dict[str, Any], count: int | None = None) -> list[Any]:
+    def run(self, graph: str, inputs: dict[str, Any], count: int | None = None, *, keep: bool = True) -> list[Any]:
         """Outputs of a graph, the first `count` or all of them, for arrays of the types that the graph declares.
+
+        Args:
+            graph: its name.
+            inputs: by name.
+            count: of outputs.
+            keep: whether the runtime keeps the memory it worked in for the next time.
 
         Raises:
             ModelError: the file has no such graph, or the runtime refuses it.
         """
         session = self._session(graph)
         try:
-            return session.run([output.name for output in session.get_outputs()[:count]], inputs)
+            return session.run([output.name for output in session.get_outputs()[:count]], inputs, _options(keep))
         except Exception as error:  # the runtime raises classes of its own, all meaning that graph and inputs disagree
             raise ModelError(f"The graph {graph!r} of model {self.name!r} failed: {error}") from error
 
-    def run_to(self, graph: str, inputs: dict[str, Any], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    def run_to(
+        self, graph: str, inputs: dict[str, Any], shapes: Sequence[tuple[int, ...]], *, keep: bool = True
+    ) -> list[np.ndarray]:
         """Like `run`, for a graph whose first outputs must be float32 and of these shapes.
 
         Raises:
             ModelError: as `run`, or they are not.
         """
-        outputs = self.run(graph, inputs, len(shapes))
+        outputs = self.run(graph, inputs, len(shapes), keep=keep)
         found = [(np.shape(x), str(np.asarray(x).dtype)) for x in outputs]
         due = [(tuple(shape), "float32") for shape in shapes]
         if found != due:
@@ -229,6 +237,17 @@ class Model:
             return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"The graph {graph!r} of a codec file cannot be loaded: {error}") from error
+
+
+def _options(keep: bool) -> Any:
+    """Of a run; None for the usual ones."""
+    if keep:
+        return None
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def usable_cores() -> int:
