@@ -173,14 +173,11 @@ class SymbolSource(ABC):
 class SymbolReader(SymbolSource):
     """Reads what `SymbolWriter` wrote, given the same table numbers call by call.
 
-    Attributes:
-        _decode: gives so many symbols of a model of `constriction`.
-
     Raises:
         FormatError: the stream is no whole number of 32-bit words, or runs into symbols no writer makes.
     """
 
-    _decode: Callable[[Any, int], np.ndarray]
+    _decode: Callable[[Any, int], np.ndarray]  # so many symbols of a model of `constriction`
 
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
