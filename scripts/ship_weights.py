@@ -1,10 +1,11 @@
-"""Makes src/rdae/coding/models/NAME.weights: the averaged weights behind each shipped codec, to adapt it from.
+"""Makes src/rdae/coding/models/NAME.weights: the averaged weights behind a shipped codec, to adapt it from.
 
-python scripts/ship_weights.py
+python scripts/ship_weights.py NAME CHECKPOINTS   # the folder whose newest checkpoint the codec file was made of
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from rdae.coding.files import whole_file
@@ -12,20 +13,21 @@ from rdae.coding.model import load_model, shipped_models
 from rdae.training.checkpoint import load_newest
 from rdae.training.start import WEIGHTS_SUFFIX, weights_file
 
-ROOT = Path(__file__).parent.parent
-
 
 def main() -> None:
-    """Writes the files beside the codec files."""
-    for name, codec in shipped_models().items():
-        state = load_newest(ROOT / "models" / name)
-        if state is None:
-            raise SystemExit(f"models/{name} holds no checkpoint")
-        data = weights_file(state["recipe"]["name"], state["average"]["average"], load_model(name).identity)
-        target = codec.with_suffix(WEIGHTS_SUFFIX)
-        with whole_file(target) as file:
-            file.write(data)
-        print(f"{target}: {len(data)} bytes")
+    """Writes the file beside the codec file."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("name", choices=shipped_models())
+    parser.add_argument("checkpoints", type=Path)
+    options = parser.parse_args()
+    state = load_newest(options.checkpoints)
+    if state is None:
+        parser.error(f"{options.checkpoints} holds no checkpoint.")
+    data = weights_file(state["recipe"]["name"], state["average"]["average"], load_model(options.name).identity)
+    target = shipped_models()[options.name].with_suffix(WEIGHTS_SUFFIX)
+    with whole_file(target) as file:
+        file.write(data)
+    print(f"{target}: {len(data)} bytes")
 
 
 if __name__ == "__main__":
