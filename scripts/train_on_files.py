@@ -47,6 +47,7 @@ from rdae.networks.wavelet import rgb_to_opponent, wavelet_synthesis
 from rdae.recipes.photo import photo, photo_ssim
 from rdae.training.averaging import WeightAverage
 from rdae.training.checkpoint import save_checkpoint
+from rdae.training.codec_recipe import evened
 from rdae.training.export_subbands import export_subbands
 from rdae.training.start import find_start
 
@@ -164,7 +165,7 @@ def decoder_loss(model: RateDistortionAutoencoder, data: Coded, step: int, optio
     shown = decoded(model, data, crops, lam)
     blend = blends(decoder.blend, shown, options.crops)
     found = decoder.pixels(decoder.blend(shown.blocks, shown.change, blend), lam)
-    return (lam * model.distortion(shown.y, found) / options.size**2 / (bpp + 0.05).sqrt()).mean()
+    return evened(lam * model.distortion(shown.y, found), options.size**2, bpp).mean()
 
 
 def moments(maps: Blend, shown: Shown, crops: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -227,7 +228,7 @@ def prior_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options
     low = torch.stack([data.crop(number, "low", box, 2**prior.levels) for number, box in crops])
     symbols = [low, *(unfolded(data, crops, level) for level in range(prior.levels, 0, -1))]
     rate = prior(symbols, Rounding(), lam).rate
-    return (rate / options.size**2 / (bpp + 0.05).sqrt()).mean()
+    return evened(rate, options.size**2, bpp).mean()
 
 
 def low_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: argparse.Namespace) -> Tensor:
@@ -237,7 +238,7 @@ def low_loss(model: RateDistortionAutoencoder, data: Coded, step: int, options: 
     for number in rng.integers(len(data.entries), size=options.batch * options.crops):
         height, width = data.entries[number]["pixels"][1][1:]
         low = data.crop(number, "low", Box(0, 0, height, width), 2**prior.levels)[None]
-        losses.append(prior.low(low)[0] / (height * width) / math.sqrt(data.entries[number]["bpp"] + 0.05))
+        losses.append(evened(prior.low(low)[0], height * width, torch.tensor(data.entries[number]["bpp"])))
     return torch.cat(losses).mean()
 
 

@@ -151,7 +151,7 @@ def test_random_bits_keep_what_stood_before_the_damage():
                 expected.append(int(decoders[0].decode(made[3], 1)[0]))
         broken += len(expected) < RANDOM_WORDS
         expected += decoders[1].decode(made[3], 5).tolist()
-        found = RandomBits(np.random.default_rng(seed))._endless(made[3], len(expected))
+        found = RandomBits(np.random.default_rng(seed))._decode(made[3], len(expected))
         np.testing.assert_array_equal(found, expected)
     assert broken
 

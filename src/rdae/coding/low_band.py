@@ -25,7 +25,9 @@ _AROUND = 2 * COLOURS  # terms that are known before any colour of a set is
 class LowSide(Protocol):
     """One end of the stream."""
 
-    misfit: type[FormatError] | type[TableError]  # what a symbol beyond int16 means there
+    @property
+    def misfit(self) -> type[TableError | FormatError]:
+        """What a symbol beyond int16 means there."""
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Codes samples of the low band, given their predictions and tables; returns how far off these are."""
@@ -81,7 +83,6 @@ def walk_low(side: LowSide, tables: LowBandTables, size: tuple[int, ...]) -> tup
     numbers = tables.corner[:, None, None]
     q[corner] = residual[corner] = side.low(corner, np.zeros((COLOURS, 1, 1), dtype=np.int32), numbers)
     colour, term = np.ogrid[:COLOURS, :_AROUND]
-    last = len(tables.tables) - 1
     for part in interpolations(height, width):
         near = np.stack([q[:, i, j] for i, j in part.neighbours])
         guess = (near.sum(0) + 2) >> 2
@@ -91,7 +92,7 @@ def walk_low(side: LowSide, tables: LowBandTables, size: tuple[int, ...]) -> tup
         index = index + tables.terms[colour[..., None, None], term[..., None, None], around].sum(1)
         for c in range(COLOURS):
             where = (c, part.rows, part.columns)
-            numbers = np.maximum(np.minimum((index[c] + LOW_UNIT // 2) // LOW_UNIT, last), 0)
+            numbers = np.clip((index[c] + LOW_UNIT // 2) // LOW_UNIT, 0, len(tables.tables) - 1)
             residual[where] = here = side.low(where, guess[c], numbers)
             q[where] = here + guess[c]
             if c + 1 < COLOURS:

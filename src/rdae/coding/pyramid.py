@@ -325,7 +325,7 @@ class _Pass(NamedTuple):
 class _Encoding:
     """Rounds each group with its tables at hand; writes them all when the shifts are known."""
 
-    misfit: type[FormatError] | type[TableError] = TableError  # what a symbol beyond int16 means here
+    misfit = TableError  # what a symbol beyond int16 means here
 
     def __init__(self, coder: PyramidCoder, latents: list[np.ndarray], weight: float, chosen: bool) -> None:
         self._coder, self._latents, self._weight, self._chosen = coder, latents, weight, chosen
@@ -394,7 +394,7 @@ class _Encoding:
 class _Decoding:
     """Reads each group."""
 
-    misfit: type[FormatError] | type[TableError] = FormatError
+    misfit = FormatError
 
     def __init__(self, coder: PyramidCoder, source: SymbolSource, passes: list[tuple[bool, int]]) -> None:
         self._coder, self._source = coder, source

@@ -43,9 +43,8 @@ class RandomBits(SymbolReader):
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng, self._left = rng, 0
-        self._decode = self._endless
 
-    def _endless(self, model: Any, count: int) -> np.ndarray:
+    def _decode(self, model: Any, count: int) -> np.ndarray:
         parts: list[np.ndarray] = []
         while count:
             if not self._left:

@@ -18,7 +18,7 @@ from rdae.networks.gains import require_range
 from rdae.objectives import BITS_PER_NAT, rate_distortion
 from rdae.training.recipe import Point, Recipe, Step
 
-__all__ = ["CodecRecipe", "draw_lam", "step_loss", "validate"]
+__all__ = ["CodecRecipe", "draw_lam", "evened", "step_loss", "validate"]
 
 QUALITIES = (15, 30, 45, 60)
 PSNR_MAX = 100.0
@@ -108,16 +108,21 @@ def draw_lam(recipe: CodecRecipe, seed: int, step: int, share: slice) -> Tensor:
     return torch.exp(low + (high - low) * torch.rand(recipe.batch, generator=generator))[share]
 
 
-def step_loss(model: nn.Module, y: Tensor, lam: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean over examples of (rate + lam * distortion) per pixel, each weighted by 1 / sqrt(bits per pixel).
+def evened(terms: Tensor, pixels: int, bpp: Tensor) -> Tensor:
+    """Terms of a loss per pixel, one for each example, weighted by 1 / sqrt(bits per pixel), about.
 
     The weight evens out how much low and high rates pull at shared weights: a model for all rates otherwise learns
     for the high ones, whose terms are a hundred times larger.
     """
+    return terms / pixels / (bpp + 0.05).sqrt()
+
+
+def step_loss(model: nn.Module, y: Tensor, lam: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean over examples of (rate + lam * distortion), see `evened`."""
     y_hat, terms, _ = model(y, lam)
     pixels = y.shape[-1] * y.shape[-2]
     bpp = terms.rate.detach() * (BITS_PER_NAT / pixels)
-    loss = (rate_distortion(terms, lam) / pixels / (bpp + 0.05).sqrt()).mean()
+    loss = evened(rate_distortion(terms, lam), pixels, bpp).mean()
     return loss, {"bpp": bpp.mean(), "psnr_db": _decibels(y, y_hat.detach().float()).mean(), "loss": loss.detach()}
 
 

@@ -143,11 +143,7 @@ class _Run:
             self.average.load_state_dict(state["average"])
             for optimizer, its_state in zip(self.optimizers, kept, strict=True):
                 optimizer.load_state_dict(its_state)
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-        ) as error:  # PyTorch's, of sizes, numbers and names
+        except (RuntimeError, ValueError, KeyError) as error:  # of sizes, numbers and names
             raise CheckpointError(
                 f"The checkpoint in {folder} is of a model of other sizes. Choose another --out, or the options and "
                 f"data it was trained with. ({str(error).splitlines()[0]})"

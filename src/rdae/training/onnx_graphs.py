@@ -32,9 +32,11 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) ->
     """An ONNX graph of a module for inputs of any height and width; the same module gives the same bytes."""
     moving = {name: {2: f"{name}_h", 3: f"{name}_w"} for name, x in inputs.items() if x.ndim == 4 and x.shape[-1] > 1}
     moving |= {name: {0: f"{name}_h", 1: f"{name}_w"} for name, x in inputs.items() if x.ndim == 3}
-    moving |= {name: {2: f"{name}_h", 3: f"{name}_w"} for name in outputs if name not in ("pixels", "gram", "cross")}
-    if "pixels" in outputs:
-        moving["pixels"] = {0: "height", 1: "width"}
+    with torch.no_grad():
+        made = module(*inputs.values())
+    for name, x in zip(outputs, [made] if isinstance(made, Tensor) else made, strict=True):
+        if x.ndim > 2:  # (B, C, H, W), or pixels (H, W, 3)
+            moving[name] = {2: f"{name}_h", 3: f"{name}_w"} if x.ndim == 4 else {0: "height", 1: "width"}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         path = Path(folder) / "graph.onnx"
