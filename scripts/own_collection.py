@@ -3,7 +3,7 @@
 The pages are those of benchmarks/page_scans.py. The codec is adapted to the first 90; the other ten it never sees, and
 on those it is compared at equal PSNR, its delta shared by all 100.
 
-python scripts/own_collection.py WORK    # an hour of one core; WORK keeps pages, run and archive
+python scripts/own_collection.py WORK    # an hour and a half of a core; WORK keeps pages, run and archive
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rdae.training.start import find_start
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "benchmarks" / "page_scans.py"
 SEEN, UNSEEN = 90, 10
-STEPS, QUALITY = 1500, 50
+STEPS, QUALITY = 3000, 50
 SHOWN = (50, 60, 70)
 QUALITIES, AVIF_QUALITIES = (35, 50, 60, 70, 80), (45, 60, 70, 80, 87, 92, 96)
 

@@ -13,11 +13,12 @@ from conftest import photograph
 from safetensors.numpy import load as load_arrays
 
 from rdae.coding.blending import NOTHING, SAMPLES, Features, best_blend
-from rdae.coding.codec import Codec, Coded
+from rdae.coding.codec import Codec
 from rdae.coding.container import parse
 from rdae.coding.fidelity import psnr
 from rdae.coding.model import Model, load_model, pack_model, unpack_model
 from rdae.coding.picture import from_array
+from rdae.coding.synthesis import Coded
 from rdae.coding.tiles import Box
 from rdae.errors import ModelError
 from rdae.networks.blending import own_contrast
@@ -209,8 +210,7 @@ def test_the_shipped_codec_blends_for_photographs():
     _, coded = codec._encode(from_array(image), 110, [])
     assert coded.blends[0].any()
     shown, without = (
-        codec._synthesise(Coded(coded.symbols, [blend]), 110, (200, 300), False, False)
-        for blend in (coded.blends[0], NOTHING)
+        codec._synthesise(Coded(coded.symbols, [blend]), 110, (200, 300)) for blend in (coded.blends[0], NOTHING)
     )
     assert psnr(image, shown) > psnr(image, without)
 
@@ -255,7 +255,7 @@ def test_each_tile_has_its_own_blend(tiny, model):
     assert (first != second).any()
     shown = codec.decompress(data).pixels
     for blend, columns in ((first, slice(0, 128)), (second, slice(128, 256))):
-        whole = codec._synthesise(Coded(coded.symbols, [blend, blend]), 120, (128, 256), False, False)
+        whole = codec._synthesise(Coded(coded.symbols, [blend, blend]), 120, (128, 256))
         np.testing.assert_array_equal(shown[:, columns], whole[:, columns])
 
 

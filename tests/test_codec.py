@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,18 +22,19 @@ from PIL import Image
 import rdae
 from rdae.coding import rangecoder, tiles
 from rdae.coding.blending import NOTHING, Blending
-from rdae.coding.codec import Codec, Coded
-from rdae.coding.container import QUALITY_LEVELS, parse
+from rdae.coding.codec import Codec
+from rdae.coding.container import QUALITY_LEVELS, parse, serialise
 from rdae.coding.fidelity import ms_ssim
-from rdae.coding.model import pack_model, shipped_models, unpack_model
+from rdae.coding.model import Model, pack_model, shipped_models, unpack_model
 from rdae.coding.picture import from_array
 from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.registry import load
 from rdae.coding.scale_shifts import packed_size, unpack_shifts
+from rdae.coding.synthesis import Coded
 from rdae.coding.tables import PRECISION
 from rdae.coding.targets import LOOK_UP, SMALL, largest_within, smallest_from
 from rdae.coding.wishes import check_wishes
-from rdae.errors import FormatError, ImageError, TargetError
+from rdae.errors import FormatError, ImageError, ModelError, TargetError
 
 torch = pytest.importorskip("torch")
 
@@ -363,11 +365,66 @@ def test_windows_of_the_synthesis_do_not_show(each_codec, image):
     assert len(contents.tiles) == 6
     symbols = tiled._decode_symbols(contents, "data").symbols
     whole, windows = (  # each tile may blend as it likes, so none does
-        one._synthesise(Coded(symbols, [NOTHING] * count), contents.header.level, image.shape[:2], False, False)
+        one._synthesise(Coded(symbols, [NOTHING] * count), contents.header.level, image.shape[:2])
         for one, count in ((codec, 1), (tiled, 6))
     )
     assert np.abs(whole.astype(int) - windows).max() <= 1
     assert (whole != windows).mean() < 0.01
+
+
+def two_threads(codec: Codec) -> Codec:
+    """The same codec, which may work on a part of the synthesis while symbols are read."""
+    return Codec(Model(codec.model._arrays, codec.model.identity, threads=2))
+
+
+def test_what_is_worked_out_while_symbols_are_read_is_what_comes_of_them(each_codec):
+    """A picture of one tile: what the other thread made goes into the synthesis as if it were made afterwards."""
+    image, codec = photograph(150, 210, 32), two_threads(each_codec)
+    data = codec.compress(image, 60)
+    contents = parse(data)
+    coded = codec._decode_symbols(contents, "data")
+    assert set(coded.known) == {"half", "handed", "g.detail1"}
+    later = codec._coder.synthesis_inputs(coded.symbols, contents.header.level)
+    for name, ahead in coded.known.items():
+        np.testing.assert_array_equal(ahead, later[name])
+    shown, again = (
+        codec._synthesise(one, contents.header.level, image.shape[:2]) for one in (coded, coded._replace(known=None))
+    )
+    np.testing.assert_array_equal(shown, again)
+    assert each_codec._decode_symbols(contents, "data").known is None  # of a codec that may have one thread
+    tiled = retiled(codec.model, 128)
+    assert tiled._decode_symbols(parse(tiled.compress(image)), "data").known is None
+
+
+def test_a_system_without_another_thread_decodes(each_codec, monkeypatch):
+    image, codec = photograph(70, 90, 33), two_threads(each_codec)
+    data = codec.compress(image, 60)
+    shown = codec.decompress(data).pixels
+
+    def refused(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    np.testing.assert_array_equal(codec.decompress(data).pixels, shown)
+
+
+def test_what_goes_wrong_in_the_other_thread_is_named(each_codec):
+    """A codec file whose encoder is not run: the identity is that of the file."""
+    image, codec = photograph(70, 90, 33), two_threads(each_codec)
+    data = codec.compress(image, 60)
+    for other in ("level1.start", "pixels"):
+        arrays = dict(codec.model._arrays)
+        arrays["graph.coarse"] = arrays[f"graph.{other}"]
+        with pytest.raises(ModelError, match="'coarse'"):
+            Codec(Model(arrays, codec.model.identity, threads=2)).decompress(data)
+
+
+def test_symbols_that_end_early_are_refused_while_the_other_thread_works(each_codec):
+    codec = two_threads(each_codec)
+    contents = parse(codec.compress(photograph(150, 210, 32), 90))
+    contents.tiles[0] = contents.tiles[0][: len(contents.tiles[0]) // 8 * 4]
+    with pytest.raises(FormatError):
+        codec.decompress(serialise(contents))
 
 
 @pytest.mark.parametrize("tile", [64, 192])

@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors.numpy import load as load_arrays
 
 from rdae.coding.codec import Codec
+from rdae.coding.container import parse
+from rdae.coding.fidelity import ms_ssim
 from rdae.coding.model import pack_model, shipped_models, unpack_model
 from rdae.coding.registry import load
 from rdae.errors import ModelError, TargetError
@@ -23,10 +25,11 @@ torch = pytest.importorskip("torch")
 
 from rdae.autoencoder import RateDistortionAutoencoder
 from rdae.cli.running import StepBars, display
+from rdae.distortions import absolute_error
 from rdae.recipes import effort
 from rdae.recipes.effort import codec_with_effort
 from rdae.recipes.factorised import factorised
-from rdae.recipes.photo import photo, photo_ssim
+from rdae.recipes.photo import photo
 from rdae.training.export_convolutional import export_convolutional
 from rdae.training.refining import EFFORT_MAX, LEAN, Refiner, steps_of
 from rdae.training.start import Start
@@ -76,9 +79,36 @@ def test_effort_gives_the_same_file_again_and_another_than_none(tiny: Tiny) -> N
     assert data != codec_of(tiny).compress(image, 40)
 
 
-def test_effort_is_refused_for_another_distortion_than_it_lowers() -> None:
+def test_effort_is_refused_for_a_distortion_that_it_does_not_know() -> None:
+    model = photo().model()
+    model.distortion = absolute_error
     with pytest.raises(ModelError, match="Use effort 0, or photo"):
-        Refiner(photo_ssim().model(), 3)
+        Refiner(model, 3)
+
+
+@pytest.mark.skipif("photo-ssim" not in shipped_models(), reason="the package ships no such model yet")
+def test_effort_of_the_codec_for_structural_similarity_raises_it() -> None:
+    """Of real files; at a quality hardly more bytes."""
+    image = np.ascontiguousarray(np.asarray(Image.open(EXAMPLES / "kodim15.png"))[150:406, 200:456])
+    plain, keen = load("photo-ssim", threads=1), codec_with_effort("photo-ssim", 4, threads=1)
+    sizes, lacking = [], []  # with effort, in parts of without
+    for quality in (15, 30, 45):
+        files = [codec.compress(image, quality) for codec in (plain, keen)]
+        sizes.append(len(files[1]) / len(files[0]))
+        none, some = (1 - ms_ssim(image, plain.decompress(data).pixels) for data in files)
+        lacking.append(some / none)
+    assert max(lacking) < 1
+    assert np.mean(lacking) < 0.97
+    assert np.mean(sizes) < 1.02
+
+
+@pytest.mark.skipif("photo-ssim" not in shipped_models(), reason="the package ships no such model yet")
+def test_a_tile_too_small_for_structural_similarity_stays_as_it_is() -> None:
+    image = photograph(160, 170, 6)
+    plain, keen = load("photo-ssim", threads=1), codec_with_effort("photo-ssim", 2, threads=1)
+    once, again = (codec._decode_symbols(parse(codec.compress(image, 40)), "").symbols for codec in (plain, keen))
+    for one, other in zip(once, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_time_is_one_pass(tiny: Tiny) -> None:

@@ -306,7 +306,12 @@ def evaluate(graph: onnx.GraphProto, inputs: dict[str, np.ndarray]) -> list[np.n
                 assert (one, none, other_one, middle, last_one, last_none) == (1, 0, 1, 128, 1, 0)
                 y = np.clip(h + change - 128, 0, 255)
             case "Shape":
-                y = np.array(x[0].shape[fields["start"] :])
+                y = np.array(x[0].shape[fields["start"] : fields.get("end")])
+            case "Gather":
+                y = np.take(x[0], x[1].astype(int), fields["axis"])
+            case "Reshape":
+                sides = x[1].astype(int)
+                y = x[0].reshape([side or x[0].shape[place] for place, side in enumerate(sides)])
             case "Expand":
                 y = np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, x[1].astype(int)))
             case "Conv":
@@ -587,7 +592,11 @@ class SpecPyramid(SpecCodec):
             inputs[f"detail{number}"] = x[None].astype(np.int16)
             if number <= self.card["corrected"] + 1:
                 inputs[f"g.detail{number}"] = by_sign(x)[None].astype(np.uint8)
-        return inputs
+        finest = {name: inputs.pop(name) for name in ("detail1", "g.detail1")} | {"quality": inputs["quality"]}
+        graph = self.arrays["graph.coarse"].tobytes()
+        evaluator = ReferenceEvaluator(graph, new_ops=[QLinearAdd, DequantizeLinear])
+        handed, half = evaluator.run(["next", "half"], inputs)
+        return finest | {"handed": handed, "half": half}
 
 
 class SpecFactorised(SpecCodec):

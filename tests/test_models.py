@@ -159,8 +159,8 @@ def test_what_networks_name_beyond_the_tables_means_the_last(parts, codec):
 
 def test_a_graph_in_the_place_of_another_gives_nothing_but_a_named_error(parts):
     refused = 0
-    for name in ("analysis", "synthesis", "reanalysis", "low", "level2.start", "level1.pass1"):
-        for other in {"analysis", "synthesis", "reanalysis", "level3.start", "level3.finish"} - {name}:
+    for name in ("analysis", "coarse", "synthesis", "reanalysis", "low", "level2.start", "level1.pass1"):
+        for other in {"analysis", "coarse", "synthesis", "reanalysis", "level3.start", "level3.finish"} - {name}:
             try:  # level 3 in the place of level 2 fits, and only costs bytes
                 use(changed(parts, **{f"graph.{name}": parts[1][f"graph.{other}"]}))
             except ModelError:
@@ -204,8 +204,8 @@ def test_a_coder_of_the_future_is_named(parts):
     "name",
     [
         "lam", "quality", "details.reach", "details.counts", "low.reach", "low.counts", "low.index", "low.terms",
-        "low.corner", "graph.analysis", "graph.synthesis", "graph.low", "graph.entry1", "graph.level3.finish",
-        "graph.moments", "graph.pixels",
+        "low.corner", "graph.analysis", "graph.coarse", "graph.synthesis", "graph.low", "graph.entry1",
+        "graph.level3.finish", "graph.moments", "graph.pixels",
     ],
 )  # fmt: skip
 def test_a_missing_array_is_named(parts, name):
@@ -253,7 +253,9 @@ def test_sums_of_the_low_band_name_no_table_beyond_the_last(parts, name, value):
     assert abs(psnr(image, shown[0]) - psnr(image, shown[1])) < 0.5  # shifts of tables may change a rounding
 
 
-@pytest.mark.parametrize("name", ["graph.analysis", "graph.reanalysis", "graph.moments", "graph.level1.start"])
+@pytest.mark.parametrize(
+    "name", ["graph.analysis", "graph.reanalysis", "graph.moments", "graph.coarse", "graph.level1.start"]
+)
 def test_a_damaged_graph_is_named(parts, name):
     graph = parts[1][name].copy()
     for damaged in (graph[: graph.size // 2], np.zeros(10, np.uint8)):

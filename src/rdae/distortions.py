@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rdae.coding.fidelity import MS_SSIM_SIDE
 from rdae.errors import ShapeError
 
 __all__ = ["Distortion", "absolute_error", "ms_ssim", "ms_ssim_distortion", "psnr", "squared_error"]
@@ -85,9 +86,9 @@ def ms_ssim(y: Tensor, y_hat: Tensor, peak: float = 1.0) -> Tensor:
         ShapeError: shapes differ, or five scales do not fit into the image.
     """
     _same_shape(y, y_hat)
-    if y.ndim != 4 or min(y.shape[-2:]) < (WINDOW - 1) * 16 + 1:
+    if y.ndim != 4 or min(y.shape[-2:]) < MS_SSIM_SIDE:
         raise ShapeError(
-            f"MS-SSIM needs (batch, channels, height, width) with sides of at least {(WINDOW - 1) * 16 + 1}, "
+            f"MS-SSIM needs (batch, channels, height, width) with sides of at least {MS_SSIM_SIDE}, "
             f"but y is {tuple(y.shape)}. Use squared_error for smaller images."
         )
     with torch.autocast(y.device.type, enabled=False):  # variances are small differences of squares

@@ -38,6 +38,7 @@ from rdae.coding.pyramid import PyramidCoder
 from rdae.coding.rangecoder import SymbolSource
 from rdae.coding.sampling import RandomBits, TableSampler
 from rdae.coding.second_look import look_again, shown_and_blend
+from rdae.coding.synthesis import Coded, Synthesis
 from rdae.coding.targets import largest_within, lowest_reaching, smallest_from
 from rdae.coding.wishes import check_wishes
 from rdae.errors import FormatError, ImageError, LimitError, ModelError
@@ -59,13 +60,6 @@ CODERS: dict[str, Callable[[Model], Coder]] = {
 METADATA = ((Tag.ICC, "icc"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp"))
 
 Source = Image.Image | np.ndarray | str | os.PathLike | bytes
-
-
-class Coded(NamedTuple):
-    """What a file says of a picture."""
-
-    symbols: list[np.ndarray]  # of the whole picture, padded
-    blends: list[np.ndarray]  # of each tile
 
 
 class Compressed(NamedTuple):
@@ -99,10 +93,11 @@ class Codec:
             raise ModelError(f"The symbols of a {kind} codec cannot be chosen again. Use effort 0.")
         self._unit = self._coder.unit
         self._tile = model.whole("tile", 1, MAX_SIDE)
-        self._encoder_halo, self._decoder_halo = model.pair("halo", 0, MAX_SIDE)
-        sides = self._tile, self._encoder_halo, self._decoder_halo
+        self._encoder_halo, halo = model.pair("halo", 0, MAX_SIDE)
+        sides = self._tile, self._encoder_halo, halo
         if any(side % self._unit for side in sides):
             raise ModelError(f"Tile and halos {sides} of model {model.name!r} must be multiples of {self._unit}.")
+        self._synthesise = Synthesis(model, self._coder, self._tile, halo)
 
     def compress(
         self,
@@ -204,7 +199,8 @@ class Codec:
                 f"({self.model.identity.hex()}). Pass the codec file it was made with (--model)."
             )
         coded = self._decode_symbols(contents, name)
-        pixels = self._synthesise(coded, header.level, (header.height, header.width), header.grey, header.deep)
+        size = header.height, header.width
+        pixels = self._synthesise(coded, header.level, size, grey=header.grey, deep=header.deep)
         picture = Picture(pixels, alpha_of(contents, name))
         for tag, attribute in METADATA:
             setattr(picture, attribute, contents.find(tag))
@@ -245,7 +241,7 @@ class Codec:
         coded = self._nothing(height, width)
         for tile in tiles.tiles(height, width, self._tile):
             self._put(coded, tile, self._drawn(source, tile, level), NOTHING)
-        return self._synthesise(coded, level, (height, width), grey=False, deep=False)
+        return self._synthesise(coded, level, (height, width))
 
     def _encode(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, Coded]:
         height, width = picture.size
@@ -257,7 +253,7 @@ class Codec:
             contents.tiles.append(struct.pack("<I", _checksum(symbols)) + stream)
             self._put(coded, tile, symbols, blend)
         if picture.deep:  # for measurement data a bound that holds for this very image is worth its decoding
-            shown = self._synthesise(coded, level, picture.size, header.grey, deep=True)
+            shown = self._synthesise(coded, level, picture.size, grey=header.grey, deep=True)
             worst = int(np.abs(shown.astype(np.int32) - picture.pixels).max())
             contents.chunks.append(Chunk(Tag.ERROR, struct.pack("<H", worst)))
         return serialise(contents), coded
@@ -321,9 +317,12 @@ class Codec:
             if len(payload) < 5:
                 raise FormatError(f"{name}: a tile has only {len(payload)} bytes. The file is damaged: copy it again.")
             padded = self._padded(tile)
-            symbols = self._coder.decode(
-                payload[4:], header.level, (padded.height, padded.width), (tile.height, tile.width)
-            )
+            sizes = (padded.height, padded.width), (tile.height, tile.width)
+            if len(boxes) == 1 and isinstance(self._coder, PyramidCoder):
+                symbols, known = self._coder.decode_ahead(payload[4:], header.level, *sizes)
+                coded = coded._replace(known=known)
+            else:
+                symbols = self._coder.decode(payload[4:], header.level, *sizes)
             if _checksum(symbols) != struct.unpack("<I", payload[:4])[0]:
                 raise FormatError(
                     f"{name}: decoded symbols do not match their checksum. The file is damaged, or this machine "
@@ -344,30 +343,9 @@ class Codec:
             f"{self.model.name!r} hardly know its latents. Train it longer, or ask for a smaller picture."
         )
 
-    def _synthesise(self, coded: Coded, level: int, size: tuple[int, int], grey: bool, deep: bool) -> np.ndarray:
-        height, width = size
-        out = np.empty((height, width, 1 if grey else 3), dtype=np.uint16 if deep else np.uint8)
-        lam = self.model.lam_of(level)
-        for tile, blend in zip(tiles.tiles(height, width, self._tile), coded.blends, strict=True):
-            outer = tiles.window(tile, self._decoder_halo, height, width, self._unit)
-            whole = tiles.Box(0, 0, tiles.padded(height, self._unit), tiles.padded(width, self._unit))
-            seen = [
-                x[(slice(None), *outer.cut(whole, unit))]
-                for x, unit in zip(coded.symbols, self._coder.latents.values(), strict=True)
-            ]
-            inputs = self._coder.synthesis_inputs(seen, level) | self._coder.maps(blend) | {"lam": lam}
-            (shown,) = self.model.run_to("synthesis", inputs, [(outer.height, outer.width, 3)])
-            y = shown[tile.cut(outer, 1)]
-            if grey:
-                y = y.mean(2, keepdims=True)
-            y *= np.float32(65535 if deep else 255)  # in place: nobody else reads the output
-            y += np.float32(0.5)
-            out[tile.top : tile.bottom, tile.left : tile.right] = y
-        return out
-
     def _attempt(self, picture: Picture, level: int, extra: list[Chunk]) -> tuple[bytes, float]:
         data, coded = self._encode(picture, level, extra)
-        shown = self._synthesise(coded, level, picture.size, picture.pixels.shape[2] == 1, picture.deep)
+        shown = self._synthesise(coded, level, picture.size, grey=picture.pixels.shape[2] == 1, deep=picture.deep)
         return data, fidelity.psnr(picture.pixels, shown)
 
     def _chunks(self, picture: Picture) -> list[Chunk]:

@@ -6,10 +6,11 @@ import numpy as np
 
 from rdae.errors import ShapeError
 
-__all__ = ["gmsd", "ms_ssim", "psnr", "psnr_luma_chroma"]
+__all__ = ["MS_SSIM_SIDE", "gmsd", "ms_ssim", "psnr", "psnr_luma_chroma"]
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
+MS_SSIM_SIDE = (WINDOW - 1) * 2 ** (len(WEIGHTS) - 1) + 1  # pixels along the shorter side that its scales need
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 GRADIENT_FLOOR = 170.0  # squared levels out of 255; smaller gradients count as none
 
@@ -60,8 +61,8 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
         a, b: `(H, W)` or `(H, W, C)`, uint8 or uint16, sides of at least 161.
     """
     _same(a, b)
-    if min(a.shape[:2]) < (WINDOW - 1) * 16 + 1:
-        raise ShapeError(f"MS-SSIM needs sides of at least {(WINDOW - 1) * 16 + 1}, but the image is {a.shape[:2]}.")
+    if min(a.shape[:2]) < MS_SSIM_SIDE:
+        raise ShapeError(f"MS-SSIM needs sides of at least {MS_SSIM_SIDE}, but the image is {a.shape[:2]}.")
     peak = _peak(a)
     x, y = (np.moveaxis(np.atleast_3d(z).astype(np.float64), 2, 0) for z in (a, b))
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2

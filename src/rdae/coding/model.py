@@ -59,7 +59,7 @@ class Model:
         self.identity = identity
         self.card: dict[str, Any] = _card(arrays)
         self.threads, self._optimize = threads, optimize
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         lam = self.lam
         if lam.shape != (QUALITY_LEVELS,) or lam.dtype.kind != "f" or not (np.diff(lam) > 0).all():
@@ -169,7 +169,14 @@ class Model:
             )
         return value
 
-    def run(self, graph: str, inputs: dict[str, Any], count: int | None = None, *, keep: bool = True) -> list[Any]:
+    @property
+    def cores(self) -> int:
+        """Threads that a graph may use."""
+        return self.threads or usable_cores()
+
+    def run(
+        self, graph: str, inputs: dict[str, Any], count: int | None = None, *, keep: bool = True, alone: bool = True
+    ) -> list[Any]:
         """Outputs of a graph, the first `count` or all of them, for arrays of the types that the graph declares.
 
         Args:
@@ -177,11 +184,12 @@ class Model:
             inputs: by name.
             count: of outputs.
             keep: whether the runtime keeps the memory it worked in for the next time.
+            alone: False for one that runs beside others, in whose way threads of its own would be.
 
         Raises:
             ModelError: the file has no such graph, or the runtime refuses it.
         """
-        session = self._session(graph)
+        session = self._session(graph, self.cores if alone else 1)
         try:
             return session.run([output.name for output in session.get_outputs()[:count]], inputs, _options(keep))
         except Exception as error:  # the runtime raises classes of its own, all meaning that graph and inputs disagree
@@ -213,19 +221,19 @@ class Model:
         """Whether the file holds an array of that name; a graph is `graph.NAME`."""
         return name in self._arrays
 
-    def _session(self, graph: str) -> Any:
+    def _session(self, graph: str, threads: int) -> Any:
         with self._lock:
-            if graph not in self._sessions:
-                self._sessions[graph] = self._open(graph)
-            return self._sessions[graph]
+            if (graph, threads) not in self._sessions:
+                self._sessions[graph, threads] = self._open(graph, threads)
+            return self._sessions[graph, threads]
 
-    def _open(self, graph: str) -> Any:
+    def _open(self, graph: str, threads: int) -> Any:
         import onnxruntime as ort  # a tenth of a second that `info` and `--help` need not pay
 
         data = self.array(f"graph.{graph}").tobytes()
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads or usable_cores()
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # each of twenty graphs has threads of its own: those of one must not spin while another works
         options.add_session_config_entry("session.force_spinning_stop", "1")

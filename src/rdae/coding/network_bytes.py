@@ -40,11 +40,11 @@ class NetworkBytes:
 
     Args:
         quality: bytes that tell of the quality, a row for each level of it.
-        corrected: the coarsest wavelet level that the synthesis corrects; it also sees the one above.
+        corrected: the coarsest wavelet level that the synthesis corrects, for which it also sees the one above.
     """
 
     def __init__(self, quality: np.ndarray, corrected: int) -> None:
-        self._quality, self._seen = quality.astype(np.uint8), corrected + 1
+        self._quality, self.corrected = quality.astype(np.uint8), corrected
 
     @classmethod
     def of(cls, model: Model, levels: int) -> NetworkBytes:
@@ -70,7 +70,6 @@ class NetworkBytes:
         """Answers that may be negative, of bytes."""
         return (x - np.uint8(SIGNED_ZERO)).view(np.int8)
 
-    def synthesis(self, named: dict[str, np.ndarray], quality_level: int) -> dict[str, np.ndarray]:
-        """What the networks of the synthesis read of named symbols, coarse to fine, and of the quality."""
-        seen = {f"g.{name}": self.symbols(named[name]) for name in list(named)[-self._seen :]}
-        return {"quality": self._quality[quality_level][None, :, None, None], **seen}
+    def quality(self, quality_level: int) -> dict[str, np.ndarray]:
+        """What the networks of the synthesis are told of the quality."""
+        return {"quality": self._quality[quality_level][None, :, None, None]}

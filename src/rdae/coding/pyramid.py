@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +32,11 @@ from rdae.coding.scale_shifts import (
 from rdae.coding.tables import SKIPPED_MAX, Tables
 from rdae.errors import FormatError, ModelError, TableError
 
-__all__ = ["LOWEST", "REANALYSIS", "PyramidCoder", "PyramidTables", "seen_samples"]
+__all__ = ["COARSE", "LOWEST", "REANALYSIS", "PyramidCoder", "PyramidTables", "seen_samples"]
 
 MARGIN = 2  # sub-band samples beyond the picture's edge that its pixels still depend on
 RDO_CLIP = 64  # larger symbols are rounded to the nearest
+COARSE = "coarse"  # the graph of what the synthesis makes of all symbols but the finest
 REANALYSIS = "reanalysis"  # the graph of a second look, see `second_look.py`
 # after a second look errors weigh 4/3 of what they do in training, for latents then say what the decoder fills in
 # itself; at quality 0 as in training, so that it reaches as low a rate
@@ -61,10 +66,11 @@ class PyramidCoder:
     Args:
         tables: integer tables of the model.
         numbers: what its networks read and write.
-        run: `(graph name, inputs) -> outputs`, exact networks.
+        run: `(graph name, inputs) -> outputs`, networks of the codec file.
         distortion_weight: cost of squared error, in nats per squared step, when the encoder rounds.
         lowest: share of that weight at quality 0, rising to all of it at quality 10.
         blending: of what its synthesis can blend, if it can.
+        beside: like `run`, for a graph that runs while another thread runs others; None where there is one core.
     """
 
     def __init__(
@@ -75,8 +81,9 @@ class PyramidCoder:
         distortion_weight: float,
         lowest: float = 1.0,
         blending: Blending | None = None,
+        beside: Run | None = None,
     ) -> None:
-        self.tables, self._numbers, self._run = tables, numbers, run
+        self.tables, self._numbers, self._run, self._beside = tables, numbers, run, beside
         levels = tables.levels
         self.unit = 2 ** (levels + 1)
         self.latents = {"low": 2**levels} | {f"detail{level}": 2 ** (level + 1) for level in range(levels, 0, -1)}
@@ -96,15 +103,34 @@ class PyramidCoder:
         skews, numbers = model.whole("skews", 1, SIGNED_ZERO), NetworkBytes.of(model, levels)
         if not 0 < len(details) <= TABLES_MAX or len(details) % skews:
             raise ModelError(f"Model {model.name!r} names tables that it does not hold. Fetch the codec file again.")
+        if not model.has(f"graph.{COARSE}"):
+            raise ModelError(
+                f"Model {model.name!r} has no array 'graph.{COARSE}': an earlier build of rdae exported it, or it is "
+                "damaged. Export it again, or fetch it again."
+            )
         certain = model.whole("certain", 0, SIGNED_ZERO - 1) if "certain" in model.card else 0
         tables = PyramidTables(details, skews, low, levels, certain)
         lowest = LOWEST if model.has(f"graph.{REANALYSIS}") else 1.0
-        return cls(tables, numbers, model.run, weight, lowest, Blending.of(model))
+        beside = partial(model.run, alone=False) if model.cores > 1 else None
+        return cls(tables, numbers, model.run, weight, lowest, Blending.of(model), beside)
 
-    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
-        """Inputs of the synthesis graph: symbols, and what the networks see of the details."""
-        named = dict(zip(self.latents, symbols, strict=True))
-        return {name: x[None] for name, x in named.items()} | self._numbers.synthesis(named, level)
+    def synthesis_inputs(
+        self, symbols: list[np.ndarray], level: int, known: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Inputs of the synthesis graph; `known` are those that `decode_ahead` gave, if it did."""
+        finest = list(self.latents)[-1]
+        if known is None:
+            *seen, last = (self._numbers.symbols(q) for q in symbols[-1 - self._numbers.corrected :])
+            known = self._coarse(_Walked(symbols[:-1], seen), level, self._run) | {f"g.{finest}": last}
+        return {finest: symbols[-1][None]} | self._numbers.quality(level) | known
+
+    def _coarse(self, known: _Walked, level: int, run: Run) -> dict[str, np.ndarray]:
+        """Inputs of the synthesis graph that need all symbols but the finest; `known` are those."""
+        names, corrected = list(self.latents)[:-1], self._numbers.corrected
+        inputs = {name: q[None] for name, q in zip(names, known.symbols, strict=True)} | self._numbers.quality(level)
+        for name, g in zip(names[-corrected:], known.seen[-corrected:], strict=True):
+            inputs[f"g.{name}"] = g
+        return dict(zip(("handed", "half"), _outputs(run, COARSE, inputs, 2), strict=True))
 
     def maps(self, blend: np.ndarray) -> dict[str, np.ndarray]:
         """What the synthesis graph is told of a blend, if it can blend."""
@@ -142,7 +168,7 @@ class PyramidCoder:
             `(stream, symbols)`; the first bytes of the stream say which passes leave out near-certain zeros.
         """
         writer = _Encoding(self, latents, self.weight(level), chosen)
-        symbols = self._walk(writer, level, latents[0].shape[1:], visible)
+        symbols = self._walk(writer, level, latents[0].shape[1:], visible).symbols
         return writer.finish(blend), symbols
 
     def decode(self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]) -> list[np.ndarray]:
@@ -152,7 +178,33 @@ class PyramidCoder:
             FormatError: the stream is damaged.
         """
         head = self._head(stream)
-        return self._read(SymbolReader(head.rest), head.passes, level, size, visible)
+        return self._read(SymbolReader(head.rest), head.passes, level, size, visible).symbols
+
+    def decode_ahead(
+        self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]
+    ) -> tuple[list[np.ndarray], dict[str, np.ndarray] | None]:
+        """Symbols as `decode` gives them, and what of `synthesis_inputs` takes time: most of it another thread works
+        out while the finest symbols are read, which leaves a core idle. None where no other thread is to be had.
+
+        Raises:
+            FormatError: the stream is damaged.
+            ModelError: the parts of the codec file do not fit together.
+        """
+        beside = self._beside
+        if beside is None:
+            return self.decode(stream, level, size, visible), None
+        begun: list[Future[dict[str, np.ndarray]]] = []
+        with ThreadPoolExecutor(1) as other:
+
+            def ahead(so_far: _Walked) -> None:
+                with suppress(RuntimeError):  # the system has no more threads, or the interpreter is shutting down
+                    begun.append(other.submit(self._coarse, so_far, level, beside))
+
+            head = self._head(stream)
+            symbols, seen = self._read(SymbolReader(head.rest), head.passes, level, size, visible, ahead)
+        if not begun:
+            return symbols, None
+        return symbols, begun[0].result() | {f"g.{list(self.latents)[-1]}": seen[-1]}
 
     def blend(self, stream: bytes) -> np.ndarray:
         """What a stream tells the synthesis to blend.
@@ -184,7 +236,7 @@ class PyramidCoder:
         Raises:
             FormatError: a symbol is larger than any that is kept.
         """
-        return self._read(source, [(False, 0)] * self.passes, level, size, visible)
+        return self._read(source, [(False, 0)] * self.passes, level, size, visible).symbols
 
     @property
     def passes(self) -> int:
@@ -214,32 +266,42 @@ class PyramidCoder:
         level: int,
         size: tuple[int, int],
         visible: tuple[int, int],
-    ) -> list[np.ndarray]:
+        ahead: Callable[[_Walked], None] | None = None,
+    ) -> _Walked:
         low = size[0] >> self.tables.levels, size[1] >> self.tables.levels
-        return self._walk(_Decoding(self, source, passes), level, low, visible)
+        return self._walk(_Decoding(self, source, passes), level, low, visible, ahead)
 
     def _walk(
-        self, side: _Encoding | _Decoding, quality_level: int, low_size: tuple[int, ...], visible: tuple[int, int]
-    ) -> list[np.ndarray]:
-        """Symbols of a tile, folded, `shapes` says how: the low band of `low_size`, then level after level.
+        self,
+        side: _Encoding | _Decoding,
+        quality_level: int,
+        low_size: tuple[int, ...],
+        visible: tuple[int, int],
+        ahead: Callable[[_Walked], None] | None = None,
+    ) -> _Walked:
+        """A tile, folded, `shapes` says how: the low band of `low_size`, then level after level.
 
         What is known so far goes through the networks, which name the tables of the next group; `side` reads or
-        writes it.
+        writes it. `ahead` is told what is known before the finest level.
         """
         low, residual = walk_low(side, self.tables.low, low_size)
         symbols = [low]
+        seen_bytes: list[np.ndarray] = []
         state = None
         for level in range(self.tables.levels, 0, -1):
+            if level == 1 and ahead is not None:
+                ahead(_Walked(list(symbols), list(seen_bytes)))
             net = network_of_level(level)
             told = self._numbers.told(level, quality_level)
             if state is None:
-                (h,) = self._outputs("low", {"residual": self._numbers.symbols(_fold(residual)), **told}, 1)
+                (h,) = _outputs(self._run, "low", {"residual": self._numbers.symbols(_fold(residual)), **told}, 1)
             else:
-                parents = self._numbers.symbols(symbols[-1])
-                (h,) = self._outputs(f"entry{net}", {"state": state, "parents": parents, **told}, 1)
-            h, named = self._outputs(f"level{net}.start", {"h": h}, 2)
+                (h,) = _outputs(self._run, f"entry{net}", {"state": state, "parents": seen_bytes[-1], **told}, 1)
+            h, named = _outputs(self._run, f"level{net}.start", {"h": h}, 2)
             height, width = (side << self.tables.levels >> level + 1 for side in low_size)
             here = np.zeros((4 * BANDS, height, width), dtype=np.int16)
+            # bytes of the finest level are of use to the synthesis only
+            kept = np.zeros((2, *here.shape), dtype=np.uint8) if level > 1 or ahead is not None else None
             seen = seen_samples(level, (height, width), visible)
             groups = groups_of_level(level)
             for k, group in enumerate(groups):
@@ -248,23 +310,22 @@ class PyramidCoder:
                 )
                 here[list(group)] = q
                 last = k + 1 == len(groups)
+                if kept is None and last:
+                    break
+                g = self._numbers.symbols(q)
+                if kept is not None:
+                    kept[:, list(group)] = g.reshape(2, *q.shape)
                 if not (last and level == 1):
-                    inputs = {"h": h, "g": self._numbers.symbols(q)}
+                    inputs = {"h": h, "g": g}
                     if last:
-                        (h,) = self._outputs(f"level{net}.finish", inputs, 1)
+                        (h,) = _outputs(self._run, f"level{net}.finish", inputs, 1)
                     else:
-                        h, named = self._outputs(f"level{net}.pass{k + 1}", inputs, 2)
+                        h, named = _outputs(self._run, f"level{net}.pass{k + 1}", inputs, 2)
             state = h
             symbols.append(here)
-        return symbols
-
-    def _outputs(self, graph: str, inputs: dict[str, np.ndarray], count: int) -> list[np.ndarray]:
-        outputs = self._run(graph, inputs)
-        if len(outputs) != count:
-            raise ModelError(
-                f"The graph {graph!r} has {len(outputs)} outputs, not {count}. Fetch the codec file again."
-            )
-        return outputs
+            if kept is not None:
+                seen_bytes.append(kept.reshape(1, -1, height, width))
+        return _Walked(symbols, seen_bytes)
 
     def _members(self, named: np.ndarray, shape: tuple[int, int, int]) -> Members:
         """The densities that a network named for a group: scale indices, then skews."""
@@ -278,6 +339,18 @@ class PyramidCoder:
         skews, scales = self.tables.skews, self.tables.scales
         index, skew = np.clip(index, 0, min(scales, SIGNED_ZERO) - 1), np.clip(skew, 1 - skews, skews - 1)
         return Members(index, skew, skews, scales)
+
+
+def _outputs(run: Run, graph: str, inputs: dict[str, np.ndarray], count: int) -> list[np.ndarray]:
+    """So many outputs of a graph.
+
+    Raises:
+        ModelError: it has more or fewer, or fails.
+    """
+    outputs = run(graph, inputs)
+    if len(outputs) != count:
+        raise ModelError(f"The graph {graph!r} has {len(outputs)} outputs, not {count}. Fetch the codec file again.")
+    return outputs
 
 
 def _fold(x: np.ndarray) -> np.ndarray:
@@ -310,6 +383,13 @@ class _Head(NamedTuple):
     passes: list[tuple[bool, int]]  # of each: are near-certain zeros left out, and the shift of its scales
     blend: np.ndarray
     rest: bytes
+
+
+class _Walked(NamedTuple):
+    """What is known of a tile, coarse to fine."""
+
+    symbols: list[np.ndarray]  # the low band first
+    seen: list[np.ndarray]  # of each level, what networks of bytes read of its symbols
 
 
 class _Pass(NamedTuple):

@@ -34,19 +34,20 @@ _BIT = Uniform(2)
 INVALID = (AssertionError, ValueError)  # what constriction raises for a point that no symbol owns
 
 
-class CoderTables:
-    """Tables in the coder's own form, each made when first needed; share one between all streams of a model."""
+class CoderTables(dict[int, Any]):
+    """Tables in the coder's own form, by number, each made when first needed; share one between all streams of a model.
+
+    A dictionary, because a picture takes some thousand of them.
+    """
 
     def __init__(self, tables: Tables) -> None:
+        super().__init__()
         self.reach = tables.reach
         self._tables = tables
-        self._made: dict[int, Any] = {}
 
-    def __getitem__(self, number: int) -> Any:
-        model = self._made.get(number)
-        if model is None:
-            probabilities = self._tables[number].astype(np.float64) / 2**PRECISION
-            model = self._made[number] = Categorical(probabilities, perfect=False)
+    def __missing__(self, number: int) -> Any:
+        probabilities = self._tables[number].astype(np.float64) / 2**PRECISION
+        model = self[number] = Categorical(probabilities, perfect=False)
         return model
 
     def edges(self, number: int) -> np.ndarray:
@@ -185,11 +186,12 @@ class SymbolReader(SymbolSource):
         self._decode = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32)).decode
 
     def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
-        runs = [(tables[number], start, stop) for number, start, stop in groups(numbers)]
         decode = self._decode  # the coder's own function: a picture takes some thousand calls
+        counts = np.bincount(numbers)
+        used = np.flatnonzero(counts)
+        runs = zip(used.tolist(), counts[used].tolist(), strict=True)
         try:
-            for model, start, stop in runs:
-                codes[start:stop] = decode(model, stop - start)
+            np.concatenate([decode(tables[number], count) for number, count in runs], out=codes)
         except INVALID as error:
             raise _damaged(error) from error
 

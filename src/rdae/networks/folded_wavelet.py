@@ -116,14 +116,27 @@ class FoldedSynthesis(nn.Module):
             low: coarsest band, `(1, 3, h, w)`, h and w even.
             details: folded, coarse to fine, `(1, 36, h / 2, w / 2)`, `(1, 36, h, w)`, ...
         """
+        return self.finest(self.coarse(low, details[:-1]), details[-1])
+
+    def coarse(self, low: Tensor, details: list[Tensor]) -> Tensor:
+        """The picture at half its size, the low band of level 1, in 2 x 2 blocks: `(3, 4, h, w)`.
+
+        Args:
+            low: as for `forward`.
+            details: likewise, all but the finest.
+        """
         x = F.pixel_unshuffle(low.flatten(0, 1)[:, None], 2)
-        for level, detail in zip(range(self.levels, 0, -1), details, strict=True):
-            height, width = detail.shape[-2:]
-            bands = torch.cat([x, detail.reshape(3, 12, height, width)], 1)
-            x = F.conv2d(self.border(bands), getattr(self, f"kernel{level}"))
-            if level > 1:
-                x = F.pixel_shuffle(x, 2)
+        for level, detail in zip(range(self.levels, 1, -1), details, strict=True):
+            x = F.pixel_shuffle(self._merged(x, detail, level), 2)
         return x
+
+    def finest(self, half: Tensor, detail: Tensor) -> Tensor:
+        """Blocks as `forward` gives them, of what `coarse` gave and the finest details."""
+        return self._merged(half, detail, 1)
+
+    def _merged(self, low: Tensor, detail: Tensor, level: int) -> Tensor:
+        bands = torch.cat([low, detail.reshape(3, 12, *detail.shape[-2:])], 1)
+        return F.conv2d(self.border(bands), getattr(self, f"kernel{level}"))
 
 
 class BlocksToPixels(nn.Module):

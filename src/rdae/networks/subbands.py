@@ -25,8 +25,8 @@ from rdae.networks.shuffle import depth_to_space, space_to_depth
 from rdae.networks.wavelet import Steps, opponent_to_rgb, wavelet_synthesis
 
 __all__ = [
-    "BYTES_PER_STEP", "FOLDED_BANDS", "KNOTS", "SubbandCorrector", "SubbandDecoder", "planes", "quality_bytes",
-    "raised",
+    "BYTES_PER_STEP", "FOLDED_BANDS", "HANDED", "KNOTS", "SubbandCorrector", "SubbandDecoder", "planes",
+    "quality_bytes", "raised",
 ]  # fmt: skip
 
 BYTES_PER_STEP = 64

@@ -118,9 +118,21 @@ class ByteGraph:
         turned = [self._add("Transpose", [part], perm=[0, 2, 3, 1]) for part in parts]
         return self._add("Transpose", [self._add("Concat", turned, axis=3)], perm=[0, 3, 1, 2])
 
-    def depth_to_space(self, x: str) -> str:
-        """`networks.shuffle.depth_to_space`."""
-        return self._add("DepthToSpace", [x], blocksize=2, mode="CRD")
+    def depth_to_space(self, x: str, channels: int) -> str:
+        """`networks.shuffle.depth_to_space`, to so many channels, moved together: channels last, like a state.
+
+        Several times as fast as the operator of that name, which moves one byte at a time.
+        """
+        count = np.array(channels, dtype=np.int64)
+        phases = np.arange(4 * channels).reshape(channels, 4).T.ravel()  # those of a phase together
+        x = self._add("Transpose", [self._add("Gather", [x, self._constant(phases)], axis=1)], perm=[0, 2, 3, 1])
+        sides = self._add("Shape", [x], start=1, end=3)
+        apart = self._add("Reshape", [x, self._constant(np.array([0, 0, 0, 2, 2, channels]))])
+        apart = self._add("Transpose", [apart], perm=[0, 1, 3, 2, 4, 5])
+        double = self._add("Mul", [sides, self._constant(np.array(2))])
+        one = self._constant(np.ones(1, dtype=np.int64))
+        size = self._add("Concat", [one, double, self._constant(count[None])], axis=0)
+        return self._add("Transpose", [self._add("Reshape", [apart, size])], perm=[0, 3, 1, 2])
 
     def floats(self, x: str, unit: float, zero: int) -> str:
         """Bytes as float32 numbers, `unit * (x - zero)`."""

@@ -17,8 +17,8 @@ from rdae.channels import RateDistortionRounding
 from rdae.coding.blending import EVERY, LATER_UNIT, MOMENTS, PIXELS, WAYS_UNIT
 from rdae.coding.model import pack_model
 from rdae.coding.network_bytes import SIGNED_ZERO
-from rdae.coding.pyramid import LOWEST, REANALYSIS
-from rdae.coding.pyramid_order import CERTAIN, COLOURS, LOW_UNIT, groups_of_level
+from rdae.coding.pyramid import COARSE, LOWEST, REANALYSIS
+from rdae.coding.pyramid_order import BANDS, CERTAIN, COLOURS, LOW_UNIT, groups_of_level
 from rdae.errors import ModelError
 from rdae.networks.blending import own_contrast
 from rdae.networks.block_corrector import BLOCK, SAMPLES, BlockCorrector, contrast
@@ -27,8 +27,16 @@ from rdae.networks.exact import EXACT_LIMIT
 from rdae.networks.folded_wavelet import BlocksToPixels, FoldedSynthesis
 from rdae.networks.pyramid import PyramidEncoder, step_of
 from rdae.networks.shuffle import depth_to_space, space_to_depth
-from rdae.networks.subbands import BYTES_PER_STEP, FOLDED_BANDS, KNOTS, SubbandCorrector, SubbandDecoder, quality_bytes
-from rdae.networks.wavelet import Steps
+from rdae.networks.subbands import (
+    BYTES_PER_STEP,
+    FOLDED_BANDS,
+    HANDED,
+    KNOTS,
+    SubbandCorrector,
+    SubbandDecoder,
+    quality_bytes,
+    raised,
+)
 from rdae.priors.subbands import TOLD, SubbandPrior
 from rdae.training.byte_graphs import ByteGraph
 from rdae.training.codec_recipe import CodecRecipe
@@ -65,18 +73,30 @@ class _Reanalysis(nn.Module):
         return tuple(space_to_depth(z) for z in self.encoder.again(y, shown.permute(2, 0, 1)[None], lam, details))
 
 
-class _Wavelet(nn.Module):
-    """Folded symbols (int16) and corrections (float32) to blocks in steps, `(3, 16, h, w)`, and contrast."""
+class _Half(nn.Module):
+    """Folded symbols (int16), all but the finest, and corrections (float32) to the picture at half its size."""
 
-    def __init__(self, levels: int, coarsest: int, steps: Steps | None) -> None:
+    def __init__(self, coarsest: int, wavelet: FoldedSynthesis) -> None:
         super().__init__()
-        self.levels, self.coarsest, self.wavelet = levels, coarsest, FoldedSynthesis(levels, steps=steps)
+        self.coarsest, self.wavelet = coarsest, wavelet
 
-    def forward(self, low: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        details = [q.float() for q in inputs[: self.levels]]
-        first = self.levels - self.coarsest  # that is corrected; the last, finest one is not
-        changed = [q + c for q, c in zip(details[first:-1], inputs[self.levels :], strict=True)]
-        blocks = self.wavelet(low.float(), [*details[:first], *changed, details[-1]])
+    def forward(self, low: Tensor, *inputs: Tensor) -> Tensor:
+        count = self.wavelet.levels - 1
+        details = [q.float() for q in inputs[:count]]
+        first = self.wavelet.levels - self.coarsest  # that is corrected
+        changed = [q + c for q, c in zip(details[first:], inputs[count:], strict=True)]
+        return self.wavelet.coarse(low.float(), [*details[:first], *changed])
+
+
+class _Finest(nn.Module):
+    """The picture at half its size and the finest symbols to blocks in steps, `(3, 16, h, w)`, and contrast."""
+
+    def __init__(self, wavelet: FoldedSynthesis) -> None:
+        super().__init__()
+        self.wavelet = wavelet
+
+    def forward(self, half: Tensor, finest: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = self.wavelet.finest(half, finest.float())
         return blocks, contrast(blocks.flatten(0, 1)[None])
 
 
@@ -97,9 +117,11 @@ class _Moments(nn.Module):
     `h^T h` and `h^T r` of what maps read and of what is missing, in units of the step, over every second row of blocks.
     """
 
+    colour: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        self.rows = BlocksToPixels()
+        self.register_buffer("colour", BlocksToPixels().colour)
 
     def forward(
         self, y: Tensor, shown: Tensor, blocks: Tensor, change: Tensor, lam: Tensor, seen: Tensor
@@ -109,7 +131,7 @@ class _Moments(nn.Module):
         height, width = blocks.shape[-2:]
         missing = (y[0].permute(1, 2, 0) - shown).reshape(height, BLOCK, width, BLOCK * COLOURS)[some]
         h, r = read.flatten(1), missing.transpose(1, 2).reshape(-1, SAMPLES)
-        return h @ h.T, (h @ r) @ self.rows.colour.T / step_of(lam)
+        return h @ h.T, (h @ r) @ self.colour.T / step_of(lam)
 
 
 def _analysis(encoder: PyramidEncoder) -> bytes:
@@ -145,8 +167,8 @@ def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
         entry: Any = prior.entries[net - 1]
         graph = ByteGraph()
         state, parents = graph.state("state", coarser), graph.input("parents", 2 * FOLDED_BANDS)
-        up, told = graph.depth_to_space(graph.conv(state, entry.up)), graph.told("told", TOLD)
-        joined = graph.concat(up, graph.depth_to_space(parents), graph.planes(told, up))
+        up, told = graph.depth_to_space(graph.conv(state, entry.up), raised(width)), graph.told("told", TOLD)
+        joined = graph.concat(up, graph.depth_to_space(parents, 2 * BANDS), graph.planes(told, up))
         graphs[f"entry{net}"] = graph.finish({}, state=graph.conv(joined, entry.mix))
         passes: Any = prior.nets[net - 1]
         sizes = [len(group) for group in groups_of_level(net)]
@@ -162,14 +184,23 @@ def _prior_graphs(prior: SubbandPrior) -> dict[str, bytes]:
     return graphs
 
 
-def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
-    """Symbols, and what networks of bytes see of them, to pixels: both correctors, joined to wavelet and colours."""
+def _coarse(decoder: SubbandDecoder, levels: int) -> bytes:
+    """Symbols but the finest, and what networks of bytes see of them, to the picture at half its size, and to bytes
+    that are handed on to the rest of the synthesis."""
     coarsest = decoder.corrector.coarsest
-    details = {f"detail{level}": _folded(levels, level, torch.int16) for level in range(levels, 0, -1)}
+    details = {f"detail{level}": _folded(levels, level, torch.int16) for level in range(levels, 1, -1)}
     low = {"low": torch.zeros(1, 3, 4, 6, dtype=torch.int16)}
     changes = {f"correction{level}": _folded(levels, level, torch.float32) for level in range(coarsest, 1, -1)}
-    wavelet = to_onnx(_Wavelet(levels, coarsest, decoder.steps), low | details | changes, ["blocks", "contrast"])
-    parts = _corrections(decoder.corrector), wavelet, _block_changes(decoder.finisher), _pixels()
+    half = _Half(coarsest, FoldedSynthesis(levels, steps=decoder.steps))
+    wavelet = to_onnx(half, low | details | changes, ["half"])
+    return _joined(_corrections(decoder.corrector), wavelet, outputs=("next", "half"))
+
+
+def _synthesis(decoder: SubbandDecoder, levels: int) -> bytes:
+    """What `_coarse` gives, the finest symbols and what networks of bytes see of them, to pixels."""
+    known = {"half": torch.zeros(3, 4, 4, 6), "detail1": torch.zeros(1, FOLDED_BANDS, 4, 6, dtype=torch.int16)}
+    wavelet = to_onnx(_Finest(FoldedSynthesis(levels, steps=decoder.steps)), known, ["blocks", "contrast"])
+    parts = wavelet, _told(), _block_changes(decoder.finisher), _pixels()
     return _joined(*parts, outputs=("pixels", "blocks", "change"))
 
 
@@ -192,10 +223,10 @@ def _blocks() -> dict[str, Tensor]:
 
 
 def _corrections(corrector: SubbandCorrector) -> bytes:
-    """What the networks see of the symbols to corrections, and to what is told to the corrector of blocks."""
+    """What the networks see of the symbols, all but the finest, to corrections, and to bytes that are handed on."""
     graph = ByteGraph()
     quality = graph.told("quality", KNOTS)
-    seen = {level: graph.input(f"g.detail{level}", 2 * FOLDED_BANDS) for level in range(corrector.coarsest + 1, 0, -1)}
+    seen = {level: graph.input(f"g.detail{level}", 2 * FOLDED_BANDS) for level in range(corrector.coarsest + 1, 1, -1)}
     handed: list[str] = []
     corrections = {}
     for level in range(corrector.coarsest, 1, -1):
@@ -203,15 +234,26 @@ def _corrections(corrector: SubbandCorrector) -> bytes:
         read, raise_, write, blocks = (
             cast("Any", part[k]) for part in (corrector.read, corrector.raise_, corrector.write, corrector.blocks)
         )
-        inputs = [seen[level], graph.depth_to_space(seen[level + 1]), *handed, graph.planes(quality, seen[level])]
+        inputs = [
+            seen[level],
+            graph.depth_to_space(seen[level + 1], 2 * BANDS),
+            *handed,
+            graph.planes(quality, seen[level]),
+        ]
         h = graph.conv(graph.concat(*inputs), read)
         for block in blocks:
             h = graph.block(h, block)
         change = graph.conv(h, write, zero=SIGNED_ZERO)
         corrections[f"correction{level}"] = graph.floats(change, 1 / BYTES_PER_STEP, SIGNED_ZERO)
-        handed = [graph.depth_to_space(graph.conv(h, raise_))]
-    told = graph.concat(seen[1], *handed, graph.planes(quality, seen[1]))
-    return graph.finish({"told": told}, floats=corrections)
+        handed = [graph.depth_to_space(graph.conv(h, raise_), raise_.weight.shape[0] // 4)]
+    return graph.finish({}, state=handed[0], floats=corrections)
+
+
+def _told() -> bytes:
+    """What the networks see of the finest symbols, and what was handed on, to what the corrector of blocks is told."""
+    graph = ByteGraph()
+    seen, handed = graph.input("g.detail1", 2 * FOLDED_BANDS), graph.state("handed", HANDED)
+    return graph.finish({"told": graph.concat(seen, handed, graph.planes(graph.told("quality", KNOTS), seen))})
 
 
 def _block_changes(corrector: BlockCorrector) -> bytes:
@@ -337,8 +379,8 @@ def export_subbands(model: RateDistortionAutoencoder, recipe: CodecRecipe, card:
             f"The encoder's steps are {encoder.steps}, the decoder's {decoder.steps}. Build both with the same steps."
         )
     graphs = {
-        "analysis": _analysis(encoder), "synthesis": _synthesis(decoder, levels), REANALYSIS: _reanalysis(encoder),
-        MOMENTS: _moments(), PIXELS: _pixels(),
+        "analysis": _analysis(encoder), REANALYSIS: _reanalysis(encoder), COARSE: _coarse(decoder, levels),
+        "synthesis": _synthesis(decoder, levels), MOMENTS: _moments(), PIXELS: _pixels(),
     } | _prior_graphs(prior)  # fmt: skip
     lam = recipe.lam_of_levels()
     arrays = {"lam": lam.numpy(), "quality": quality_bytes(lam).to(torch.uint8).numpy()} | _tables(prior)
