@@ -49,7 +49,7 @@ def main() -> None:
             pixels = pixels[:height, :width].copy()
             data = codec.compress(pixels, quality)
             contents = parse(data)
-            symbols, _ = codec._decode_symbols(contents, path.name)
+            symbols = codec._decode_symbols(contents, path.name).symbols
             low, *details = (torch.from_numpy(q).float()[None] for q in symbols)
             lam = torch.from_numpy(codec.model.lam_of(contents.header.level))
             with torch.no_grad():

@@ -56,11 +56,11 @@ def test_members_and_numbers_are_shifted_alike(shift, skews, scales, seed):
     assert moved.dtype == scale.dtype
     for i, j in zip(scale.ravel().tolist(), moved.ravel().tolist(), strict=True):
         assert j == (0 if i == 0 else min(max(i + shift, 0), scales - 1))
-    numbers, mirrored = members.at(every)
+    numbers, sign = members.at(every)
     due, also = members.at(every, shift)
     assert np.array_equal(due, skews * moved.ravel().astype(int) + np.abs(skew.ravel()))
     assert np.array_equal(shifted_numbers(numbers, shift, skews, scales), due)
-    assert np.array_equal(mirrored, also)
+    assert np.array_equal(sign, also)
 
 
 def laplacians(scales: int, skews: int, clip: int) -> np.ndarray:

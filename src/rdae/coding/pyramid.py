@@ -415,7 +415,6 @@ class _Encoding:
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         residual = self._low[where] - guess
-        numbers = np.broadcast_to(numbers, residual.shape)
         self._stream.write(residual.ravel(), numbers.ravel(), self._coder._low)
         return residual
 
@@ -437,10 +436,8 @@ class _Encoding:
             q[certain] = 0
             seen = seen & ~certain
         at = np.flatnonzero(seen)
-        numbers, mirrored = members.at(at)
-        values = q.ravel()[at]
-        values = np.where(mirrored, -values, values)
-        return q, _Pass(left_out, values, numbers)
+        numbers, sign = members.at(at)
+        return q, _Pass(left_out, q.ravel()[at] * sign, numbers)
 
     def finish(self, blend: np.ndarray) -> bytes:
         """The stream of the tile, with shifts if they save more than it takes to tell them, and a blend if any."""
@@ -458,9 +455,9 @@ class _Encoding:
         """To the nearest integer, or the next toward zero where that costs less in all."""
         nearest = _kept(np.floor(np.abs(z) + np.float32(0.5)))
         near = np.flatnonzero((nearest > 0) & (nearest <= RDO_CLIP))
-        numbers, mirrored = members.at(near, shift)
+        numbers, sign = members.at(near, shift)
         signed, n = z.ravel()[near], nearest.ravel()[near].astype(np.int32)
-        side = np.where(mirrored == (signed < 0), 1, -1)  # of zero in its table
+        side = np.where(signed < 0, -sign, sign)  # of zero in its table
         nats = self._coder.nats().ravel()
         column = numbers * np.int32(2 * RDO_CLIP + 1) + RDO_CLIP + side * n
         gain = nats[column] - nats[column - side]
@@ -481,7 +478,6 @@ class _Decoding:
         self._passes = iter(passes)  # of each: are near-certain zeros left out, and the shift of its scales
 
     def low(self, where: tuple, guess: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        numbers = np.broadcast_to(numbers, guess.shape)
         return self._source.read(numbers.ravel(), self._coder._low).reshape(guess.shape)
 
     def group(self, level: int, group: tuple[int, ...], members: Members, seen: np.ndarray) -> np.ndarray:
@@ -489,8 +485,8 @@ class _Decoding:
         if left_out:
             seen = seen & (members.scale > self._coder.tables.certain)
         at = np.flatnonzero(seen)
-        numbers, mirrored = members.at(at, shift)
+        numbers, sign = members.at(at, shift)
         values = fitting(self._source.read(numbers, self._coder._details), FormatError)
         q = np.zeros(members.scale.shape, dtype=np.int16)
-        q.ravel()[at] = np.where(mirrored, -values, values)
+        q.ravel()[at] = values * sign
         return q

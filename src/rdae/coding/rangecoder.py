@@ -20,8 +20,8 @@ from rdae.coding.tables import PRECISION, Tables
 from rdae.errors import FormatError, TableError
 
 __all__ = [
-    "ESCAPE_BITS_MAX", "INTERVAL_BITS", "INVALID", "CoderTables", "RangeDecoder", "SymbolReader", "SymbolSource",
-    "SymbolWriter", "groups",
+    "ESCAPE_BITS_MAX", "INTERVAL_BITS", "INVALID", "CoderTables", "RangeDecoder", "Runs", "SymbolReader",
+    "SymbolSource", "SymbolWriter",
 ]  # fmt: skip
 
 Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
@@ -60,12 +60,23 @@ class CoderTables(dict[int, Any]):
         return (below * (2**INTERVAL_BITS - below.size - 1) >> PRECISION) + np.arange(1, below.size + 1)
 
 
-def groups(numbers: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Table number, start and stop of each run of equal numbers in a sorted array."""
-    counts = np.bincount(numbers)
-    used = np.flatnonzero(counts)
-    stops = counts[used].cumsum().tolist()
-    return zip(used.tolist(), [0, *stops[:-1]], stops, strict=True)
+class Runs:
+    """Runs of equal table numbers, once the numbers of a call are sorted.
+
+    Args:
+        numbers: of the call, `(n,)`, in any order.
+        tables: all of them.
+    """
+
+    def __init__(self, numbers: np.ndarray, tables: CoderTables) -> None:
+        counts = np.bincount(numbers)
+        self._used = np.flatnonzero(counts)
+        self.counts = counts[self._used]
+        self.reach = np.repeat(tables.reach[self._used], self.counts)  # of each symbol, (n,)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Table number and count of each."""
+        return zip(self._used.tolist(), self.counts.tolist(), strict=True)
 
 
 class SymbolWriter:
@@ -86,12 +97,13 @@ class SymbolWriter:
             _must_be_small(symbols)
         numbers = numbers.astype(np.uint16)
         order = np.argsort(numbers, kind="stable")
-        symbols, numbers = symbols[order].astype(np.int32), numbers[order]
-        reach = tables.reach[numbers]
+        symbols, runs = symbols[order].astype(np.int32), Runs(numbers, tables)
+        reach, start = runs.reach, 0
         escaped = np.abs(symbols) > reach
         codes = np.where(escaped, 2 * reach + 1, symbols + reach).astype(np.int32)
-        for number, start, stop in groups(numbers):
-            self._coder.encode(codes[start:stop], tables[number])
+        for number, count in runs:
+            self._coder.encode(codes[start : start + count], tables[number])
+            start += count
         if escaped.any():
             self._write_escapes(symbols[escaped], reach[escaped])
 
@@ -129,26 +141,24 @@ class SymbolSource(ABC):
         if numbers.size == 0:
             return np.zeros(0, dtype=np.int32)
         numbers = numbers.astype(np.uint16)
-        order = np.argsort(numbers, kind="stable")
-        ordered = numbers[order]
-        codes = np.empty(ordered.size, dtype=np.int32)
-        self._fill(codes, ordered, tables)
-        reach = tables.reach[ordered]
-        values = codes - reach
-        escaped = np.flatnonzero(values > reach)
+        order, runs = np.argsort(numbers, kind="stable"), Runs(numbers, tables)
+        values = np.empty(numbers.size, dtype=np.int32)
+        self._fill(values, runs, tables)
+        values -= runs.reach
+        escaped = np.flatnonzero(values > runs.reach)
         if escaped.size:
-            values[escaped] = self._read_escapes(reach[escaped])
+            values[escaped] = self._read_escapes(runs.reach[escaped])
         symbols = np.empty_like(values)
         symbols[order] = values
         return symbols
 
     @abstractmethod
-    def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
+    def _fill(self, codes: np.ndarray, runs: Runs, tables: CoderTables) -> None:
         """Writes into `codes` the place of each symbol within the table of its number; the last place is the escape.
 
         Args:
-            codes: `(n,)` int32.
-            numbers: of tables, sorted, `(n,)`.
+            codes: `(n,)` int32, run by run.
+            runs: which tables, and for how many symbols.
             tables: all of them.
         """
 
@@ -185,11 +195,8 @@ class SymbolReader(SymbolSource):
             raise FormatError(f"A symbol stream has {len(data)} bytes, not a multiple of 4. The file is damaged.")
         self._decode = RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32)).decode
 
-    def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
+    def _fill(self, codes: np.ndarray, runs: Runs, tables: CoderTables) -> None:
         decode = self._decode  # the coder's own function: a picture takes some thousand calls
-        counts = np.bincount(numbers)
-        used = np.flatnonzero(counts)
-        runs = zip(used.tolist(), counts[used].tolist(), strict=True)
         try:
             np.concatenate([decode(tables[number], count) for number, count in runs], out=codes)
         except INVALID as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rdae.coding.rangecoder import INTERVAL_BITS, INVALID, CoderTables, RangeDecoder, SymbolReader, SymbolSource, groups
+from rdae.coding.rangecoder import INTERVAL_BITS, INVALID, CoderTables, RangeDecoder, Runs, SymbolReader, SymbolSource
 
 __all__ = ["RandomBits", "TableSampler"]
 
@@ -24,10 +24,12 @@ class TableSampler(SymbolSource):
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def _fill(self, codes: np.ndarray, numbers: np.ndarray, tables: CoderTables) -> None:
-        points = self._rng.integers(1 << INTERVAL_BITS, size=codes.size)
-        for number, start, stop in groups(numbers):
-            codes[start:stop] = np.searchsorted(tables.edges(number), points[start:stop], side="right")
+    def _fill(self, codes: np.ndarray, runs: Runs, tables: CoderTables) -> None:
+        points, start = self._rng.integers(1 << INTERVAL_BITS, size=codes.size), 0
+        for number, count in runs:
+            part = slice(start, start + count)
+            codes[part] = np.searchsorted(tables.edges(number), points[part], side="right")
+            start += count
 
     def _bit(self) -> int:
         return int(self._rng.integers(2))

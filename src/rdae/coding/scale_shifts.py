@@ -32,14 +32,14 @@ class Members(NamedTuple):
     scales: int
 
     def at(self, places: np.ndarray, shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Table numbers at flat places, and whether the symbol is mirrored there.
+        """Table numbers at flat places, and the sign that a symbol has there in its table: 1, or -1 if it is mirrored.
 
         Args:
             places: in the group, `(n,)`.
             shift: steps that scales are moved by, see `shifted_scales`.
         """
         skew, scale = self.skew.ravel()[places], shifted_scales(self.scale.ravel()[places], shift, self.scales)
-        return self.skews * scale.astype(np.int32) + np.abs(skew), skew < 0
+        return self.skews * scale.astype(np.int32) + np.abs(skew), 1 - 2 * (skew < 0).view(np.int8)
 
 
 def shifted_scales(scale: np.ndarray, shift: int, scales: int) -> np.ndarray:
