@@ -117,7 +117,7 @@ def test_graphs_compute_what_pytorch_computes(threads: int, optimised: bool, siz
     graph = ByteGraph()
     h, g, told = graph.state("h", 24), graph.input("g", 6), graph.told("told", 3)
     state = graph.block(h, block, g)
-    wide = graph.depth_to_space(graph.conv(state, up))
+    wide = graph.depth_to_space(graph.conv(state, up), 4)
     low = graph.conv(graph.concat(wide, graph.planes(told, wide)), mix)
     last = graph.convs(low, [(first, 8.0), (second, 4.0)], zero=SIGNED_ZERO)
     data = graph.finish({"wide": wide, "last": last}, state=state)

@@ -358,6 +358,7 @@ def test_the_page_has_the_entropies_and_errors_of_a_gaussian():
 
 def test_committed_equal_bytes_bear_out_what_the_page_says():
     rows = json.loads((ROOT / "docs" / "results" / "equal-bytes.json").read_text(encoding="utf-8"))["rows"]
+    margins = {}  # of MS-SSIM
     for picture in {row["picture"] for row in rows}:
         ours, wavelet, jpeg = ({r["codec"]: r for r in rows if r["picture"] == picture}[name] for name in
                                ("rdae photo", "JPEG 2000", "JPEG"))  # fmt: skip
@@ -368,7 +369,8 @@ def test_committed_equal_bytes_bear_out_what_the_page_says():
             assert ours[measure_name] > jpeg[measure_name]
         for measure_name in ("psnr_db", "psnr_luma_db", "ms_ssim"):
             assert ours[measure_name] > wavelet[measure_name]
-        assert ours["ms_ssim"] - wavelet["ms_ssim"] < 0.9039 - 0.8860  # the lecture's margin
+        margins[picture] = ours["ms_ssim"] - wavelet["ms_ssim"]
+    assert [p for p, margin in margins.items() if margin > 0.9039 - 0.8860] == ["kodim07"]  # the lecture's margin
     chroma = {(row["picture"], row["codec"]): row["psnr_chroma_db"] for row in rows}
     pictures = {row["picture"] for row in rows}
     assert sum(chroma[p, "rdae photo"] < chroma[p, "JPEG 2000"] for p in pictures) == 2 == len(pictures) / 2
