@@ -37,13 +37,8 @@ class Coder(Protocol):
         """Shapes of the symbols of `height x width` pixels, multiples of `unit`; in the order of `latents`."""
         ...
 
-    def synthesis_inputs(
-        self, symbols: list[np.ndarray], level: int, known: dict[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Inputs of the synthesis graph (all but `lam` and `maps`) for symbols of any window, of a quality level.
-
-        `known` are those that are known already.
-        """
+    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
+        """Inputs of the synthesis graph (all but `lam` and `maps`) for symbols of any window, of a quality level."""
         ...
 
     def blend(self, stream: bytes) -> np.ndarray:

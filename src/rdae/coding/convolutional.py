@@ -68,9 +68,7 @@ class _LatentCoder:
         """Shape of the symbols of `height x width` pixels, multiples of `unit`."""
         return [(self.channels, height // self.block, width // self.block)]
 
-    def synthesis_inputs(
-        self, symbols: list[np.ndarray], level: int, known: dict[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         """The latent of a window, in units of the step."""
         return {"z": symbols[0][None].astype(np.float32)}
 
@@ -201,9 +199,7 @@ class HyperpriorCoder(_LatentCoder):
         block, levels = model.whole("block", 1, BLOCK_MAX), model.whole("levels", 1, LEVELS_MAX)
         return cls(latent, summary, numbers, told, model.run, block, levels)
 
-    def synthesis_inputs(
-        self, symbols: list[np.ndarray], level: int, known: dict[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
+    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
         """The latent of a window, in units of the step."""
         return {"z": symbols[0][None].astype(np.float32) / np.float32(MEAN_UNIT)}
 

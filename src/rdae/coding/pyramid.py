@@ -114,15 +114,15 @@ class PyramidCoder:
         beside = partial(model.run, alone=False) if model.cores > 1 else None
         return cls(tables, numbers, model.run, weight, lowest, Blending.of(model), beside)
 
-    def synthesis_inputs(
-        self, symbols: list[np.ndarray], level: int, known: dict[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Inputs of the synthesis graph; `known` are those that `decode_ahead` gave, if it did."""
-        finest = list(self.latents)[-1]
-        if known is None:
-            *seen, last = (self._numbers.symbols(q) for q in symbols[-1 - self._numbers.corrected :])
-            known = self._coarse(_Walked(symbols[:-1], seen), level, self._run) | {f"g.{finest}": last}
-        return {finest: symbols[-1][None]} | self._numbers.quality(level) | known
+    def synthesis_inputs(self, symbols: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
+        """Inputs of the synthesis graph: what `coarse` makes of all symbols but the finest, and these."""
+        seen = [self._numbers.symbols(q) for q in symbols[-1 - self._numbers.corrected :]]
+        return self._coarse(_Walked(symbols[:-1], seen[:-1]), level, self._run) | self._finest(symbols, seen, level)
+
+    def _finest(self, symbols: list[np.ndarray], seen: list[np.ndarray], level: int) -> dict[str, np.ndarray]:
+        """The other inputs of the synthesis graph."""
+        name = list(self.latents)[-1]
+        return {name: symbols[-1][None], f"g.{name}": seen[-1]} | self._numbers.quality(level)
 
     def _coarse(self, known: _Walked, level: int, run: Run) -> dict[str, np.ndarray]:
         """Inputs of the synthesis graph that need all symbols but the finest; `known` are those."""
@@ -183,7 +183,7 @@ class PyramidCoder:
     def decode_ahead(
         self, stream: bytes, level: int, size: tuple[int, int], visible: tuple[int, int]
     ) -> tuple[list[np.ndarray], dict[str, np.ndarray] | None]:
-        """Symbols as `decode` gives them, and what of `synthesis_inputs` takes time: most of it another thread works
+        """Symbols as `decode` gives them, and what `synthesis_inputs` makes of them: most of it another thread works
         out while the finest symbols are read, which leaves a core idle. None where no other thread is to be had.
 
         Raises:
@@ -204,7 +204,7 @@ class PyramidCoder:
             symbols, seen = self._read(SymbolReader(head.rest), head.passes, level, size, visible, ahead)
         if not begun:
             return symbols, None
-        return symbols, begun[0].result() | {f"g.{list(self.latents)[-1]}": seen[-1]}
+        return symbols, begun[0].result() | self._finest(symbols, seen, level)
 
     def blend(self, stream: bytes) -> np.ndarray:
         """What a stream tells the synthesis to blend.

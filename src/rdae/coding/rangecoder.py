@@ -71,12 +71,12 @@ class Runs:
     def __init__(self, numbers: np.ndarray, tables: CoderTables) -> None:
         counts = np.bincount(numbers)
         self._used = np.flatnonzero(counts)
-        self.counts = counts[self._used]
-        self.reach = np.repeat(tables.reach[self._used], self.counts)  # of each symbol, (n,)
+        self._counts = counts[self._used]
+        self.reach = np.repeat(tables.reach[self._used], self._counts)  # of each symbol, (n,)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Table number and count of each."""
-        return zip(self._used.tolist(), self.counts.tolist(), strict=True)
+        return zip(self._used.tolist(), self._counts.tolist(), strict=True)
 
 
 class SymbolWriter:

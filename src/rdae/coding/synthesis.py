@@ -18,7 +18,7 @@ class Coded(NamedTuple):
 
     symbols: list[np.ndarray]  # of the whole picture, padded
     blends: list[np.ndarray]  # of each tile
-    known: dict[str, np.ndarray] | None = None  # of a picture of one tile: inputs of the synthesis, as far as they are
+    known: dict[str, np.ndarray] | None = None  # the coder's inputs of the synthesis, if they were made while decoding
 
 
 class Synthesis:
@@ -55,11 +55,14 @@ class Synthesis:
         whole = tiles.Box(0, 0, tiles.padded(height, unit), tiles.padded(width, unit))
         for tile, blend in zip(tiles.tiles(height, width, self._tile), coded.blends, strict=True):
             outer = tiles.window(tile, self._halo, height, width, unit)
-            seen = [
-                x[(slice(None), *outer.cut(whole, side))]
-                for x, side in zip(coded.symbols, self._coder.latents.values(), strict=True)
-            ]
-            inputs = self._coder.synthesis_inputs(seen, level, coded.known) | self._coder.maps(blend) | lam
+            inputs = coded.known
+            if inputs is None:
+                seen = [
+                    x[(slice(None), *outer.cut(whole, side))]
+                    for x, side in zip(coded.symbols, self._coder.latents.values(), strict=True)
+                ]
+                inputs = self._coder.synthesis_inputs(seen, level)
+            inputs = inputs | self._coder.maps(blend) | lam
             (shown,) = self._model.run_to("synthesis", inputs, [(outer.height, outer.width, 3)])
             y = shown[tile.cut(outer, 1)]
             if grey:
